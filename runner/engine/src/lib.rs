@@ -1,0 +1,17 @@
+//! How a job runs: checkout, plan, steps, warehouse, report; and the command line `errand`.
+//!
+//! Layers, arrows point down only: `cli` → `run` → `step` → `source`, `warehouse`, `checkout`, `secret`, `report`.
+
+pub mod checkout;
+pub mod cli;
+pub mod clock;
+pub mod log;
+pub mod progress;
+pub mod report;
+pub mod repository;
+pub mod run;
+pub mod secret;
+pub mod settings;
+pub mod source;
+pub mod step;
+pub mod warehouse;

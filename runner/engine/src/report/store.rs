@@ -1,0 +1,256 @@
+//! Where run reports are kept: written whole or not at all, listed newest first.
+//!
+//! Must not fail a list for one file that cannot be read, and never reads more files than the list asks for.
+
+use std::ffi::OsStr;
+use std::fs::{File, Permissions};
+use std::io::{ErrorKind, Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use errand_model::failure::{Failure, FailureKind};
+use errand_model::job::{Connection, Environment, Project};
+use errand_model::problem::nearest;
+use errand_model::report::RunReport;
+use jiff::Timestamp;
+use serde::Deserialize;
+
+use crate::clock::RunId;
+use crate::secret::Redactor;
+
+/// The directory beside the file of an embedded warehouse.
+const BESIDE_WAREHOUSE: &str = "runs";
+
+/// The connection that a definition means when it names none.
+const DEFAULT_WAREHOUSE: &str = "warehouse";
+
+/// A larger file is no report.
+const MAX_BYTES: u64 = 64 << 20;
+
+/// Where the reports of one environment are kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ReportStore {
+    /// A file `<run id>.json` for each run; later attempts of the same run are `<run id>.<attempt>.json`.
+    Directory(PathBuf),
+}
+
+/// What a list found.
+#[derive(Debug, Default)]
+pub struct Listing {
+    /// Newest first.
+    pub reports: Vec<RunReport>,
+    /// Files that look like reports and could not be read, with the reason.
+    pub unreadable: Vec<(PathBuf, String)>,
+    /// Whether there are older reports than those listed.
+    pub more: bool,
+}
+
+/// One file, not yet read.
+struct Entry {
+    path: PathBuf,
+    stem: String,
+    newest: Timestamp,
+}
+
+impl ReportStore {
+    /// The store of an environment: its `reports`, else the directory `runs` beside the file of its embedded warehouse.
+    /// `state_dir` is where relative paths of connections start.
+    ///
+    /// Fails as `Definition` with `report::no_such_environment` or `report::no_store`.
+    pub fn of(project: &Project, environment: &str, state_dir: &Path) -> Result<Self, Failure> {
+        let found = project.environments.get(environment).ok_or_else(|| no_such_environment(project, environment))?;
+        let directory = match &found.reports {
+            Some((connection, path)) => match found.connections.get(connection.as_str()) {
+                Some(Connection::Directory { path: root }) => Some(state_dir.join(root).join(path)),
+                Some(Connection::Duckdb { .. }) | None => None,
+            },
+            None => warehouse_file(found).map(|file| beside(&state_dir.join(file))),
+        };
+        directory.map(Self::Directory).ok_or_else(|| {
+            Failure::new(FailureKind::Definition, "report::no_store", format!("environment `{environment}` has no place for run reports"))
+                .help("add `reports: { connection: <a directory connection>, path: runs }` to the environment in `errand.yaml`")
+        })
+    }
+
+    /// Keeps a report, without secrets. Readers see all of it or nothing, also after a loss of power. Returns its file.
+    ///
+    /// Fails as `Permanent` with `report::cannot_write`.
+    pub fn write(&self, report: &RunReport, redactor: &Redactor) -> Result<PathBuf, Failure> {
+        let Self::Directory(directory) = self;
+        let name = match report.attempt {
+            0 | 1 => format!("{}.json", report.run_id),
+            attempt => format!("{}.{attempt}.json", report.run_id),
+        };
+        let path = directory.join(name);
+        write_whole(directory, &path, &json(report, redactor)).map_err(|error| {
+            Failure::new(FailureKind::Permanent, "report::cannot_write", format!("cannot write the run report `{}`: {error}", path.display()))
+                .help("check that the directory may be written and the disk is not full")
+        })?;
+        Ok(path)
+    }
+
+    /// The newest reports that are `wanted`, at most `limit`. A directory that is not there holds none.
+    ///
+    /// Fails as `Permanent` with `report::cannot_read` when the directory cannot be read.
+    pub fn list(&self, limit: usize, wanted: impl Fn(&RunReport) -> bool) -> Result<Listing, Failure> {
+        let mut listing = Listing::default();
+        for entry in self.entries()? {
+            match read(&entry.path) {
+                Ok(report) if !wanted(&report) => {}
+                Ok(_) if listing.reports.len() == limit => {
+                    listing.more = true;
+                    break;
+                }
+                Ok(report) => listing.reports.push(report),
+                Err(why) => listing.unreadable.push((entry.path, why)),
+            }
+        }
+        Ok(listing)
+    }
+
+    /// The report of a run by its id, the beginning of it that no other id has, or `last`. Of several attempts, the last.
+    ///
+    /// Fails as `Definition` with `report::no_such_run` or `report::ambiguous_run`, as `Permanent` with `report::cannot_read`.
+    pub fn find(&self, wanted: &str) -> Result<RunReport, Failure> {
+        let entries = self.entries()?;
+        let exact = entries.iter().find(|entry| entry.stem == wanted && !is_first_of_several(&entries, wanted));
+        let entry = match exact {
+            Some(entry) => entry,
+            None if wanted == "last" => entries.first().ok_or_else(|| self.no_such_run(wanted))?,
+            None => self.by_prefix(&entries, wanted)?,
+        };
+        read(&entry.path).map_err(|why| cannot_read(&entry.path, &why))
+    }
+
+    fn by_prefix<'a>(&self, entries: &'a [Entry], wanted: &str) -> Result<&'a Entry, Failure> {
+        let mut fitting: Vec<&Entry> = entries.iter().filter(|entry| entry.stem.starts_with(wanted)).collect();
+        let of_this_run: Vec<&Entry> = fitting.iter().copied().filter(|entry| run_id(&entry.stem) == wanted).collect();
+        if !of_this_run.is_empty() {
+            fitting = of_this_run;
+        }
+        let newest = *fitting.iter().max_by_key(|entry| attempt(&entry.stem)).ok_or_else(|| self.no_such_run(wanted))?;
+        match fitting.iter().find(|entry| run_id(&entry.stem) != run_id(&newest.stem)) {
+            None => Ok(newest),
+            Some(other) => {
+                let message = format!("`{wanted}` is the beginning of {} run ids, such as `{}` and `{}`", fitting.len(), newest.stem, other.stem);
+                Err(Failure::new(FailureKind::Definition, "report::ambiguous_run", message).help("write more of the id"))
+            }
+        }
+    }
+
+    fn no_such_run(&self, wanted: &str) -> Failure {
+        let Self::Directory(directory) = self;
+        let message = match wanted {
+            "last" => format!("there is no run report in `{}`", directory.display()),
+            _ => format!("no run report `{wanted}` in `{}`", directory.display()),
+        };
+        Failure::new(FailureKind::Definition, "report::no_such_run", message).help("`errand runs` lists those there are; `--env` chooses the environment")
+    }
+
+    /// All files that look like reports, newest first; none of them is read.
+    fn entries(&self) -> Result<Vec<Entry>, Failure> {
+        let Self::Directory(directory) = self;
+        let files = match std::fs::read_dir(directory) {
+            Ok(files) => files,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(cannot_read(directory, &error.to_string())),
+        };
+        let mut entries = Vec::new();
+        for file in files {
+            let path = file.map_err(|error| cannot_read(directory, &error.to_string()))?.path();
+            let stem = path.file_stem().and_then(OsStr::to_str).map(str::to_owned);
+            if let Some(stem) = stem.filter(|stem| path.extension() == Some(OsStr::new("json")) && !stem.starts_with('.')) {
+                let newest = RunId::made_at(run_id(&stem)).or_else(|| modified(&path)).unwrap_or(Timestamp::MIN);
+                entries.push(Entry { path, stem, newest });
+            }
+        }
+        entries.sort_by(|a, b| (b.newest, run_id(&b.stem), attempt(&b.stem)).cmp(&(a.newest, run_id(&a.stem), attempt(&a.stem))));
+        Ok(entries)
+    }
+}
+
+/// The report as its file holds it.
+#[must_use]
+pub fn json(report: &RunReport, redactor: &Redactor) -> String {
+    let mut value = serde_json::to_value(report).expect("a report is plain data");
+    redactor.redact_json(&mut value);
+    format!("{value:#}\n")
+}
+
+fn no_such_environment(project: &Project, environment: &str) -> Failure {
+    let known: Vec<&str> = project.environments.keys().map(String::as_str).collect();
+    let help = match nearest(environment, known.iter().copied()) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => format!("`errand.yaml` has {}", known.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")),
+    };
+    Failure::new(FailureKind::Definition, "report::no_such_environment", format!("no environment `{environment}`")).help(help)
+}
+
+/// The connection called `warehouse`, else the first one that is an embedded warehouse.
+fn warehouse_file(environment: &Environment) -> Option<&str> {
+    let named = environment.connections.get(DEFAULT_WAREHOUSE).into_iter();
+    named.chain(environment.connections.values()).find_map(|connection| match connection {
+        Connection::Duckdb { path } => Some(path.as_str()),
+        Connection::Directory { .. } => None,
+    })
+}
+
+fn beside(file: &Path) -> PathBuf {
+    file.parent().unwrap_or(Path::new(".")).join(BESIDE_WAREHOUSE)
+}
+
+fn write_whole(directory: &Path, path: &Path, text: &str) -> std::io::Result<()> {
+    std::fs::create_dir_all(directory)?;
+    // What others may read is left to the umask, as for any file; scratch files are private otherwise.
+    let mut file = tempfile::Builder::new().prefix(".report-").permissions(Permissions::from_mode(0o666)).tempfile_in(directory)?;
+    file.write_all(text.as_bytes())?;
+    file.as_file().sync_all()?;
+    file.persist(path).map_err(|error| error.error)?;
+    File::open(directory)?.sync_all()
+}
+
+fn read(path: &Path) -> Result<RunReport, String> {
+    /// The one field that every version has.
+    #[derive(Deserialize)]
+    struct Versioned {
+        version: u32,
+    }
+    let mut text = String::new();
+    let mut file = File::open(path).map_err(|error| error.to_string())?.take(MAX_BYTES + 1);
+    file.read_to_string(&mut text).map_err(|error| error.to_string())?;
+    if text.len() as u64 > MAX_BYTES {
+        return Err(format!("larger than {} MB", MAX_BYTES >> 20));
+    }
+    match serde_json::from_str::<Versioned>(&text) {
+        Ok(Versioned { version }) if version > RunReport::VERSION => {
+            Err(format!("report of version {version}, this errand reads up to {}", RunReport::VERSION))
+        }
+        Ok(_) => serde_json::from_str(&text).map_err(|error| format!("no run report: {error}")),
+        Err(error) => Err(format!("no run report: {error}")),
+    }
+}
+
+fn cannot_read(path: &Path, why: &str) -> Failure {
+    Failure::new(FailureKind::Permanent, "report::cannot_read", format!("cannot read `{}`: {why}", path.display()))
+}
+
+fn modified(path: &Path) -> Option<Timestamp> {
+    Timestamp::try_from(std::fs::metadata(path).ok()?.modified().ok()?).ok()
+}
+
+/// An id holds no dot: what follows one is the attempt.
+fn run_id(stem: &str) -> &str {
+    stem.split('.').next().unwrap_or(stem)
+}
+
+fn attempt(stem: &str) -> u32 {
+    stem.split_once('.').and_then(|(_, attempt)| attempt.parse().ok()).unwrap_or(1)
+}
+
+fn is_first_of_several(entries: &[Entry], stem: &str) -> bool {
+    entries.iter().any(|entry| entry.stem != stem && run_id(&entry.stem) == stem)
+}
+
+#[cfg(test)]
+#[path = "store_tests.rs"]
+mod tests;

@@ -1,0 +1,129 @@
+//! What the steps of one run share: settings of the run, open warehouses, outputs of finished steps.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use errand_model::failure::{Failure, FailureKind};
+use errand_model::job::{Connection, Environment};
+use errand_model::template::Values;
+use errand_model::value::Label;
+use serde_json::{Map, Value, json};
+
+use super::{Request, memory};
+use crate::warehouse::{self, Budget, Warehouse, ledger};
+
+/// Shared by all steps of a run.
+pub struct Context {
+    /// The request.
+    pub request: Request,
+    environment: Environment,
+    warehouses: tokio::sync::Mutex<HashMap<String, Arc<dyn Warehouse>>>,
+    outputs: Mutex<BTreeMap<String, Map<String, Value>>>,
+}
+
+impl Context {
+    /// Resolves the environment of a request.
+    ///
+    /// # Errors
+    ///
+    /// `Definition` when the project has no such environment; the request comes back with it.
+    pub fn new(request: Request) -> Result<Self, Box<(Failure, Request)>> {
+        match request.project.environments.get(&request.environment) {
+            Some(environment) => {
+                let environment = environment.clone();
+                Ok(Self { request, environment, warehouses: tokio::sync::Mutex::default(), outputs: Mutex::default() })
+            }
+            None => {
+                let known = request.project.environments.keys().cloned().collect::<Vec<_>>().join(", ");
+                let message = format!("the project has no environment `{}`", request.environment);
+                let failure = Failure::new(FailureKind::Definition, "run::unknown_environment", message);
+                Err(Box::new((failure.help(format!("its environments: {known}")), request)))
+            }
+        }
+    }
+
+    /// A connection of the run's environment.
+    ///
+    /// # Errors
+    ///
+    /// `Definition` when the environment lacks it.
+    pub fn connection(&self, name: &Label) -> Result<&Connection, Failure> {
+        self.environment.connections.get(name.as_str()).ok_or_else(|| {
+            let message = format!("environment `{}` has no connection `{name}`", self.request.environment);
+            let known = self.environment.connections.keys().cloned().collect::<Vec<_>>().join(", ");
+            Failure::new(FailureKind::Definition, "run::unknown_connection", message).help(format!("its connections: {known}"))
+        })
+    }
+
+    /// The directory behind a connection that holds files.
+    ///
+    /// # Errors
+    ///
+    /// `Definition` when the connection is something else.
+    pub fn directory(&self, name: &Label) -> Result<PathBuf, Failure> {
+        match self.connection(name)? {
+            Connection::Directory { path } => Ok(self.request.state_dir.join(path)),
+            other @ Connection::Duckdb { .. } => {
+                let message = format!("connection `{name}` is a {}, not a place with files", other.word());
+                Err(Failure::new(FailureKind::Definition, "run::not_files", message))
+            }
+        }
+    }
+
+    /// The warehouse behind a connection; opened and given Errand's own tables at its first use.
+    ///
+    /// # Errors
+    ///
+    /// What opening it says.
+    pub async fn warehouse(&self, name: &Label) -> Result<Arc<dyn Warehouse>, Failure> {
+        let mut open = self.warehouses.lock().await;
+        if let Some(warehouse) = open.get(name.as_str()) {
+            return Ok(Arc::clone(warehouse));
+        }
+        let budget = Budget { memory_bytes: memory::warehouse_budget(self.request.job.resources.memory_bytes) };
+        let warehouse: Arc<dyn Warehouse> = warehouse::open(self.connection(name)?, &self.request.state_dir, budget).await?.into();
+        let mut session = warehouse.session(self.request.cancelled.clone()).await?;
+        ledger::prepare(session.as_mut()).await?;
+        open.insert(name.to_string(), Arc::clone(&warehouse));
+        Ok(warehouse)
+    }
+
+    /// Keeps what a step put out.
+    pub fn put_outputs(&self, step: &str, outputs: Map<String, Value>) {
+        self.outputs.lock().unwrap_or_else(PoisonError::into_inner).insert(step.to_owned(), outputs);
+    }
+
+    /// What templates may read: nothing else.
+    pub fn values(&self, attempt: u32) -> Values {
+        let outputs = self.outputs.lock().unwrap_or_else(PoisonError::into_inner);
+        let steps: Map<String, Value> = outputs.iter().map(|(step, outputs)| (step.clone(), json!({ "outputs": outputs }))).collect();
+        values(&self.request, attempt, steps)
+    }
+
+    /// Input values as one text with sorted keys, for load ids.
+    #[must_use]
+    pub fn inputs_text(&self) -> String {
+        serde_json::to_string(&self.request.inputs).unwrap_or_default()
+    }
+}
+
+/// The closed context of templates.
+pub(super) fn values(request: &Request, attempt: u32, steps: Map<String, Value>) -> Values {
+    let interval = &request.interval;
+    Values::new(json!({
+        "run": {
+            "id": request.run_id,
+            "job": request.job.name.as_str(),
+            "date": interval.date(),
+            "start": interval.start.to_string(),
+            "end": interval.end.to_string(),
+            "scheduled_at": request.scheduled_at.unwrap_or(interval.end).to_string(),
+            "attempt": attempt,
+            "commit": request.checkout.commit.clone().unwrap_or_default(),
+        },
+        "inputs": request.inputs,
+        "vars": request.job.vars,
+        "steps": steps,
+    }))
+}

@@ -1,0 +1,230 @@
+//! One attempt of one step: the five kinds, and what they share.
+//!
+//! A step that writes commits its data and its ledger row in one transaction, or nothing.
+
+mod check;
+mod command;
+mod export;
+mod ingest;
+mod sql;
+mod stage;
+
+use std::sync::Arc;
+
+use errand_model::failure::{Failure, FailureKind, Place};
+use errand_model::job::{Step, StepKind};
+use errand_model::report::{CheckReport, FileReport, Rows, StatementReport};
+use errand_model::template::Template;
+use errand_model::value::Label;
+use serde_json::{Map, Value, json};
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::Stopwatch;
+use crate::progress::StepProgress;
+use crate::run::context::Context;
+use crate::warehouse::ledger::{self, Done, Load, Writer};
+use crate::warehouse::statement::{self, Statement};
+use crate::warehouse::{Capabilities, Session};
+
+/// What an attempt left behind for the report, also when it failed.
+#[derive(Debug, Default)]
+pub struct Record {
+    /// Row accounting.
+    pub rows: Rows,
+    /// Statements.
+    pub statements: Vec<StatementReport>,
+    /// Files.
+    pub files: Vec<FileReport>,
+    /// Checks.
+    pub checks: Vec<CheckReport>,
+    /// Warnings.
+    pub warnings: Vec<String>,
+}
+
+/// What a step did.
+#[derive(Debug, Default)]
+pub struct Effect {
+    /// Bytes read from sources.
+    pub bytes_read: u64,
+    /// Bytes written to files.
+    pub bytes_written: u64,
+    /// Values for later steps.
+    pub outputs: Map<String, Value>,
+    /// Why nothing was written: the ledger knows the load.
+    pub already_done: Option<String>,
+}
+
+impl Effect {
+    /// The effect of a step that moved rows: its counts are its outputs.
+    fn of_rows(rows: Rows) -> Self {
+        let outputs = json!({ "rows_read": rows.read, "rows_written": rows.written, "rows_rejected": rows.rejected });
+        Self { outputs: outputs.as_object().cloned().unwrap_or_default(), ..Self::default() }
+    }
+}
+
+/// One attempt of one step.
+pub struct Attempt {
+    /// The run it belongs to.
+    pub run: Arc<Context>,
+    /// The step.
+    pub step: Step,
+    /// From 1.
+    pub number: u32,
+    /// Ends the attempt.
+    pub cancelled: CancellationToken,
+    /// What a person sees meanwhile.
+    pub progress: StepProgress,
+    record: Record,
+}
+
+impl Attempt {
+    /// An attempt that has not begun.
+    #[must_use]
+    pub fn new(run: Arc<Context>, step: &Step, number: u32, cancelled: CancellationToken, progress: StepProgress) -> Self {
+        Self { run, step: step.clone(), number, cancelled, progress, record: Record::default() }
+    }
+
+    /// What it left behind.
+    #[must_use]
+    pub fn into_record(self) -> Record {
+        self.record
+    }
+
+    fn render(&self, template: &Template) -> Result<String, Failure> {
+        template.render(&self.run.values(self.number))
+    }
+
+    fn load(&self, target: &str) -> Load {
+        let request = &self.run.request;
+        Load {
+            job: request.job.name.to_string(),
+            step: self.step.id.to_string(),
+            interval: request.interval.clone(),
+            target: target.to_owned(),
+            digest: self.step.digest.clone(),
+            inputs: self.run.inputs_text(),
+        }
+    }
+
+    fn writer(&self) -> Writer {
+        let request = &self.run.request;
+        Writer {
+            run_id: request.run_id.clone(),
+            attempt: self.number,
+            commit: request.checkout.commit.clone(),
+            now: request.clock.now().to_string(),
+        }
+    }
+
+    async fn session(&self, connection: &Label) -> Result<(Box<dyn Session>, &'static Capabilities), Failure> {
+        let warehouse = self.run.warehouse(connection).await?;
+        Ok((warehouse.session(self.cancelled.clone()).await?, warehouse.capabilities()))
+    }
+
+    /// Sends one statement of Errand's own making and records it.
+    async fn send(&mut self, session: &mut dyn Session, sql: &str) -> Result<u64, Failure> {
+        self.send_at(session, sql, None).await
+    }
+
+    /// Sends one statement and records it with where it stands; a failure gets the place.
+    async fn send_at(&mut self, session: &mut dyn Session, sql: &str, place: Option<Place>) -> Result<u64, Failure> {
+        let stopwatch = self.run.request.clock.stopwatch();
+        let result = session.execute(sql).await;
+        self.record_statement(sql, place.as_ref(), &stopwatch, result.as_ref().ok().copied());
+        result.map_err(|failure| located(failure, place))
+    }
+
+    fn record_statement(&mut self, sql: &str, place: Option<&Place>, stopwatch: &Stopwatch, rows: Option<u64>) {
+        let id = format!("{}.{}.{}", self.step.id, self.number, self.record.statements.len() + 1);
+        let line = sql.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default();
+        self.record.statements.push(StatementReport {
+            id,
+            place: place.map(ToString::to_string),
+            text: line.chars().take(80).collect(),
+            duration_ms: stopwatch.elapsed_ms(),
+            rows,
+        });
+    }
+
+    /// Whether the ledger knows this load; if so, the step's effect.
+    fn already(&mut self, done: Option<Done>) -> Option<Effect> {
+        let done = done?;
+        self.record.rows = done.rows;
+        let reason = format!("run `{}` did this at {}", done.run_id, done.recorded_at);
+        Some(Effect { already_done: Some(reason), ..Effect::of_rows(done.rows) })
+    }
+
+    /// Commits the open transaction; a fenced commit says so.
+    async fn commit(&mut self, session: &mut dyn Session) -> Result<(), Failure> {
+        self.send(session, "COMMIT").await.map(|_| ()).map_err(ledger::fenced)
+    }
+}
+
+/// Runs an attempt of a step.
+///
+/// # Errors
+///
+/// The failure of the step; everything it wrote is rolled back.
+pub async fn run(attempt: &mut Attempt) -> Result<Effect, Failure> {
+    match attempt.step.kind.clone() {
+        StepKind::Sql(step) => sql::run(attempt, &step).await,
+        StepKind::Ingest(step) => ingest::run(attempt, &step).await,
+        StepKind::Check(step) => check::run(attempt, &step).await,
+        StepKind::Export(step) => export::run(attempt, &step).await,
+        StepKind::Command(step) => command::run(attempt, &step).await,
+    }
+}
+
+/// The statements of a rendered template, each with where it stands in the repository.
+fn statements<'a>(template: &Template, rendered: &'a str) -> Vec<(Statement<'a>, Place)> {
+    let place = |statement: &Statement<'_>| Place {
+        file: template.file().to_owned(),
+        line: (template.line() + statement.line - 1) as u64,
+        column: 0,
+    };
+    statement::split(rendered).into_iter().map(|statement| { let place = place(&statement); (statement, place) }).collect()
+}
+
+/// The one SELECT of a rendered template, without a semicolon.
+fn single_query<'a>(template: &Template, rendered: &'a str) -> Result<(&'a str, Place), Failure> {
+    match statements(template, rendered).as_slice() {
+        [(statement, place)] => Ok((statement.text, place.clone())),
+        [] => Err(Failure::new(FailureKind::Definition, "step::no_query", format!("`{}` holds no statement", template.file()))),
+        [_, (_, second), ..] => {
+            let failure = Failure::new(FailureKind::Definition, "step::many_queries", "one SELECT is expected here, and a second statement follows");
+            Err(failure.at(second.clone()).help("put the other statements into a step of their own"))
+        }
+    }
+}
+
+/// Adds the place of the statement; the line within it comes from the warehouse's `LINE n:`.
+fn located(failure: Failure, place: Option<Place>) -> Failure {
+    let Some(mut place) = place else { return failure };
+    if failure.place.is_some() || failure.kind == FailureKind::Cancelled {
+        return failure;
+    }
+    let mut lines = failure.message.lines().skip_while(|line| !line.starts_with("LINE "));
+    if let (Some(line), caret) = (lines.next(), lines.next()) {
+        let (number, text) = line["LINE ".len()..].split_once(": ").unwrap_or(("1", ""));
+        place.line += number.parse::<u64>().unwrap_or(1).saturating_sub(1);
+        let shift = line.len() - text.len();
+        place.column = caret.and_then(|caret| caret.find('^')).filter(|_| !text.starts_with("...")).map_or(0, |at| (at - shift + 1) as u64);
+    }
+    let message = failure.message.split("\n\nLINE ").next().unwrap_or(&failure.message).trim().replace('\n', "; ");
+    Failure { message, ..failure }.at(place)
+}
+
+#[cfg(test)]
+mod tests {
+    use errand_model::failure::{Failure, FailureKind, Place};
+
+    use super::located;
+
+    #[test]
+    fn a_warehouse_error_gets_the_line_and_column_in_the_file() {
+        let message = "Binder Error: Referenced column \"zzz\" not found in FROM clause!\nCandidate bindings: \"a\"\n\nLINE 2:   zzz\n          ^^^";
+        let place = Place { file: "jobs/a/b.sql".to_owned(), line: 10, column: 0 };
+        let failure = located(Failure::new(FailureKind::Permanent, "warehouse::binding", message), Some(place));
+        assert_eq!(failure.to_string(), "jobs/a/b.sql:11:3: Binder Error: Referenced column \"zzz\" not found in FROM clause!; Candidate bindings: \"a\"");
+    }
+}

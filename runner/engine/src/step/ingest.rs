@@ -1,0 +1,304 @@
+//! `ingest`: files into a table, each row once, every row accounted for.
+//!
+//! Delimited text and JSON are parsed by [`crate::source`]; Parquet is read in place by the warehouse.
+
+mod parquet;
+mod reject;
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arrow::array::{ArrayRef, RecordBatch, StringArray};
+use arrow::datatypes::{DataType, Field, Schema};
+use errand_model::document::step::{Format, Mode, OnEmpty};
+use errand_model::failure::{Failure, FailureKind};
+use errand_model::job::{IngestStep, TableName};
+use errand_model::report::{FileReport, Rows};
+use errand_model::value::ColumnType;
+
+use self::reject::Tally;
+use super::stage::{Stage, publish, staging_table};
+use super::{Attempt, Effect};
+use crate::source::{self, Batch, FileEntry, Reader, Resolved};
+use crate::warehouse::ledger::{self, Load, LoadedFile};
+use crate::warehouse::publish::{VALID_FROM, VALID_TO};
+use crate::warehouse::{AppendTarget, Capabilities, Chunk, NextChunk, Session, quote_identifier, quote_table};
+
+/// Columns that say where a row came from.
+pub(super) const METADATA: [&str; 4] = ["_errand_run_id", "_errand_source", "_errand_row", "_errand_loaded_at"];
+
+pub(super) async fn run(attempt: &mut Attempt, step: &IngestStep) -> Result<Effect, Failure> {
+    let (mut session, capabilities) = attempt.session(&step.connection).await?;
+    let session = session.as_mut();
+    let load = attempt.load(&step.table.to_string());
+    if let Some(effect) = attempt.already(ledger::find(session, &load).await?) {
+        return Ok(effect);
+    }
+    if step.publish.mode == Mode::Append {
+        ledger::refuse_second_append(session, &load).await?;
+    }
+    let mut ingest = Ingest { step, load, capabilities, tally: Arc::new(Mutex::new(Tally::new(step.max_rejected))), digests: Vec::new() };
+    let result = ingest.run(attempt, session).await;
+    if result.is_err() {
+        session.rollback().await?;
+        let kept = ingest.tally().take_first();
+        if !kept.is_empty() {
+            reject::keep(attempt, session, step, &ingest.load.id(), &kept).await?;
+        }
+    }
+    result
+}
+
+/// One ingest under way.
+struct Ingest<'a> {
+    step: &'a IngestStep,
+    load: Load,
+    capabilities: &'static Capabilities,
+    tally: Arc<Mutex<Tally>>,
+    digests: Vec<String>,
+}
+
+impl Ingest<'_> {
+    fn tally(&self) -> std::sync::MutexGuard<'_, Tally> {
+        self.tally.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn run(&mut self, attempt: &mut Attempt, session: &mut dyn Session) -> Result<Effect, Failure> {
+        let pattern = attempt.render(&self.step.files.path)?;
+        let root = attempt.run.directory(&self.step.files.connection)?;
+        let found = blocking({ let pattern = pattern.clone(); move || source::list(&root, &pattern) }).await?;
+        let files = self.unseen(attempt, session, found).await?;
+        let bytes: u64 = files.iter().map(|file| file.bytes).sum();
+        attempt.progress.set_total_bytes(bytes);
+        if files.is_empty() {
+            self.empty(attempt, &format!("no file to load matches `{pattern}`"))?;
+            if self.step.on_empty != OnEmpty::Ok || self.step.publish.mode != Mode::Replace {
+                return self.nothing(attempt, session).await;
+            }
+        }
+        attempt.send(session, "BEGIN TRANSACTION").await?;
+        if let Some(schema) = &self.step.table.schema {
+            attempt.send(session, &format!("CREATE SCHEMA IF NOT EXISTS {}", quote_identifier(schema))).await?;
+        }
+        let staging = staging_table(&self.step.table, &self.load.id());
+        match self.step.files.format {
+            Format::Parquet => parquet::stage(self, attempt, session, &staging, &files).await?,
+            Format::Csv | Format::Jsonl | Format::Json => self.stage(attempt, session, &staging, files.clone()).await?,
+        }
+        self.publish(attempt, session, staging, &files, bytes).await
+    }
+
+    /// In `append` mode a file is loaded once for good: same path, same content. Other modes read what is there.
+    async fn unseen(&mut self, attempt: &mut Attempt, session: &mut dyn Session, found: Vec<FileEntry>) -> Result<Vec<FileEntry>, Failure> {
+        let mut files = Vec::with_capacity(found.len());
+        for file in found {
+            let known = match self.step.publish.mode {
+                Mode::Append => ledger::known_digests(session, &self.step.table, &file.path, file.bytes).await?,
+                Mode::Replace | Mode::Merge | Mode::DeleteInsert | Mode::Scd2 => Vec::new(),
+            };
+            let digest = if self.step.publish.mode == Mode::Append {
+                blocking({ let file = file.clone(); move || source::digest(&file) }).await?
+            } else {
+                String::new()
+            };
+            if known.contains(&digest) {
+                attempt.record.files.push(FileReport { path: file.path, bytes: file.bytes, rows: Rows::default(), already_loaded: true });
+            } else {
+                self.digests.push(digest);
+                files.push(file);
+            }
+        }
+        Ok(files)
+    }
+
+    /// What no rows mean, by `on_empty`.
+    fn empty(&self, attempt: &mut Attempt, what: &str) -> Result<(), Failure> {
+        match self.step.on_empty {
+            OnEmpty::Ok => Ok(()),
+            OnEmpty::Warn => {
+                attempt.record.warnings.push(what.to_owned());
+                Ok(())
+            }
+            OnEmpty::Fail => {
+                let failure = Failure::new(FailureKind::Rejected, "ingest::empty", what.to_owned());
+                Err(failure.help("if that is right at times, say so with `on_empty: warn` or `on_empty: ok`"))
+            }
+        }
+    }
+
+    /// Nothing to load, and that is fine. It is not recorded as done: files may still come.
+    async fn nothing(&self, attempt: &mut Attempt, session: &mut dyn Session) -> Result<Effect, Failure> {
+        session.rollback().await?;
+        attempt.record.rows = Rows::default();
+        Ok(Effect::of_rows(Rows::default()))
+    }
+
+    async fn stage(&mut self, attempt: &mut Attempt, session: &mut dyn Session, staging: &TableName, files: Vec<FileEntry>) -> Result<(), Failure> {
+        let existing = existing_columns(session, &self.step.table).await?;
+        let (step, list) = (self.step.clone(), files.clone());
+        let resolved =
+            blocking(move || source::resolve(&list, &step.files, &step.columns, existing.as_deref(), step.schema_contract)).await?;
+        attempt.record.warnings.extend(resolved.warnings.iter().cloned());
+        self.create(attempt, session, staging, &resolved).await?;
+        let rejects = reject::staging_table(staging);
+        attempt.send(session, &reject::create(&rejects)).await?;
+        let targets = vec![
+            AppendTarget { table: staging.clone(), columns: self.appended_columns(&resolved) },
+            AppendTarget { table: rejects.clone(), columns: reject::COLUMNS.map(|(name, _)| name.to_owned()).to_vec() },
+        ];
+        let count = files.len();
+        let reader = Reader::start(files, &self.step.files, &resolved, self.step.schema_contract, attempt.cancelled.clone());
+        self.tally().open(count);
+        let stopwatch = attempt.run.request.clock.stopwatch();
+        let result = session.append(targets, self.chunks(attempt, reader)).await;
+        attempt.record.rows = self.tally().rows();
+        let counts = result?;
+        if self.step.metadata {
+            self.drop_defaults(attempt, session, staging).await?;
+        }
+        attempt.record_statement(&format!("append to {staging}"), None, &stopwatch, counts.first().copied());
+        let refused = self.tally().refusal(&self.step.table);
+        if let Some(refused) = refused {
+            return Err(refused);
+        }
+        reject::publish(attempt, session, self.step, &rejects, counts.get(1).copied().unwrap_or(0)).await
+    }
+
+    async fn create(&self, attempt: &mut Attempt, session: &mut dyn Session, staging: &TableName, resolved: &Resolved) -> Result<(), Failure> {
+        let type_name = self.capabilities.type_name;
+        let mut columns: Vec<String> = resolved
+            .columns
+            .iter()
+            .map(|column| {
+                let not_null = if column.nullable { "" } else { " NOT NULL" };
+                format!("{} {}{not_null}", quote_identifier(&column.name), type_name(column.kind))
+            })
+            .collect();
+        if self.step.metadata {
+            let run_id = crate::warehouse::quote_text(&attempt.run.request.run_id);
+            let now = attempt.run.request.clock.now().strftime("%Y-%m-%d %H:%M:%S%.6f").to_string();
+            columns.push(format!("_errand_run_id {} DEFAULT {run_id}", type_name(ColumnType::Text)));
+            columns.push(format!("_errand_source {}", type_name(ColumnType::Text)));
+            columns.push(format!("_errand_row {}", type_name(ColumnType::Bigint)));
+            columns.push(format!("_errand_loaded_at {} DEFAULT '{now}'", type_name(ColumnType::Timestamp)));
+        }
+        attempt.send(session, &format!("CREATE TABLE {} ({})", quote_table(staging), columns.join(", "))).await.map(|_| ())
+    }
+
+    /// The staging table becomes the target in some modes, where this run's values must not be anybody's default.
+    async fn drop_defaults(&self, attempt: &mut Attempt, session: &mut dyn Session, staging: &TableName) -> Result<(), Failure> {
+        for column in ["_errand_run_id", "_errand_loaded_at"] {
+            attempt.send(session, &format!("ALTER TABLE {} ALTER {column} DROP DEFAULT", quote_table(staging))).await?;
+        }
+        Ok(())
+    }
+
+    /// The columns that chunks carry; run and time are defaults of the staging table.
+    fn appended_columns(&self, resolved: &Resolved) -> Vec<String> {
+        let mut names: Vec<String> = resolved.columns.iter().map(|column| column.name.clone()).collect();
+        if self.step.metadata {
+            names.extend(["_errand_source".to_owned(), "_errand_row".to_owned()]);
+        }
+        names
+    }
+
+    /// Feeds the warehouse: batches from the reader with their metadata, refused rows into their own table.
+    fn chunks(&self, attempt: &Attempt, mut reader: Reader) -> NextChunk {
+        let (tally, metadata, load_id) = (Arc::clone(&self.tally), self.step.metadata, self.load.id());
+        let progress = attempt.progress.clone();
+        let mut rejected: Option<RecordBatch> = None;
+        let mut bytes_seen = 0;
+        Box::new(move || {
+            if let Some(rows) = rejected.take() {
+                return Ok(Some(Chunk { table: 1, rows }));
+            }
+            let Some(batch) = reader.next().transpose()? else { return Ok(None) };
+            progress.add_rows(batch.read);
+            let bytes = reader.bytes_read();
+            progress.add_bytes(bytes.saturating_sub(bytes_seen));
+            bytes_seen = bytes;
+            let mut tally = tally.lock().unwrap_or_else(PoisonError::into_inner);
+            tally.add(&batch);
+            if tally.is_past_limit_for_good() {
+                return Ok(None);
+            }
+            if !batch.rejected.is_empty() {
+                rejected = Some(reject::batch(&load_id, &batch.rejected)?);
+            }
+            let path = reader.files()[batch.file].path.clone();
+            with_metadata(batch, &path, metadata).map(|rows| Some(Chunk { table: 0, rows }))
+        })
+    }
+
+    async fn publish(
+        &mut self,
+        attempt: &mut Attempt,
+        session: &mut dyn Session,
+        staging: TableName,
+        files: &[FileEntry],
+        bytes: u64,
+    ) -> Result<Effect, Failure> {
+        let (rows, per_file) = { let tally = self.tally(); (tally.rows(), tally.files().to_vec()) };
+        if rows.read == rows.rejected {
+            self.empty(attempt, &format!("no rows for `{}` in {}", self.step.table, plural(files.len(), "file")))?;
+            if self.step.on_empty == OnEmpty::Warn && self.step.publish.mode == Mode::Replace {
+                return self.nothing(attempt, session).await;
+            }
+        }
+        for (file, rows) in files.iter().zip(&per_file) {
+            attempt.record.files.push(FileReport { path: file.path.clone(), bytes: file.bytes, rows: *rows, already_loaded: false });
+        }
+        let loaded: Vec<LoadedFile> = files
+            .iter()
+            .zip(&per_file)
+            .zip(&self.digests)
+            .filter(|(_, digest)| !digest.is_empty())
+            .map(|((file, rows), digest)| LoadedFile { path: file.path.clone(), bytes: file.bytes, digest: digest.clone(), rows_read: rows.read })
+            .collect();
+        let stage = Stage {
+            load: &self.load,
+            staging,
+            target: &self.step.table,
+            publish: &self.step.publish,
+            checks: &self.step.checks,
+            metadata: &METADATA,
+            files: &loaded,
+            rejected: rows.rejected,
+            read: rows.read,
+        };
+        let rows = publish(attempt, session, &stage).await?;
+        Ok(Effect { bytes_read: bytes, ..Effect::of_rows(rows) })
+    }
+}
+
+/// The data columns of the target, if it is there.
+async fn existing_columns(session: &mut dyn Session, table: &TableName) -> Result<Option<Vec<(String, ColumnType)>>, Failure> {
+    let columns = session.columns(table).await?;
+    let own = |name: &str| METADATA.contains(&name) || name == VALID_FROM || name == VALID_TO;
+    Ok(columns.map(|columns| columns.into_iter().filter(|column| !own(&column.name)).filter_map(|column| Some((column.name, column.kind?))).collect()))
+}
+
+fn with_metadata(batch: Batch, path: &str, metadata: bool) -> Result<RecordBatch, Failure> {
+    if !metadata {
+        return Ok(batch.rows);
+    }
+    let source: ArrayRef = Arc::new(StringArray::from_iter_values(std::iter::repeat_n(path, batch.rows.num_rows())));
+    let mut fields: Vec<Arc<Field>> = batch.rows.schema().fields().iter().cloned().collect();
+    fields.push(Arc::new(Field::new("_errand_source", DataType::Utf8, true)));
+    fields.push(Arc::new(Field::new("_errand_row", DataType::Int64, true)));
+    let mut columns = batch.rows.columns().to_vec();
+    columns.push(source);
+    columns.push(Arc::new(batch.row_numbers));
+    RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)
+        .map_err(|error| Failure::new(FailureKind::Internal, "ingest::batch", format!("a batch does not fit its columns: {error}")))
+}
+
+/// Runs file work on a thread that may block.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Failure> + Send + 'static) -> Result<T, Failure> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|error| Failure::new(FailureKind::Internal, "ingest::panic", format!("reading ended by a defect in errand: {error}")))?
+}
+
+fn plural(count: usize, word: &str) -> String {
+    if count == 1 { format!("1 {word}") } else { format!("{count} {word}s") }
+}

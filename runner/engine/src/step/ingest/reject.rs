@@ -1,0 +1,180 @@
+//! Refused rows: counted, bounded, and kept with reason and place in `<table>__rejected`.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
+use errand_model::failure::{Failure, FailureKind, Place};
+use errand_model::job::{IngestStep, TableName};
+use errand_model::report::Rows;
+use errand_model::value::Limit;
+
+use super::super::Attempt;
+use crate::source::{Batch, Rejected};
+use crate::warehouse::{Session, quote_list, quote_table, quote_text};
+
+/// Columns of the table of refused rows.
+pub(super) const COLUMNS: [(&str, &str); 8] = [
+    ("load_id", "VARCHAR"),
+    ("file", "VARCHAR"),
+    ("row", "BIGINT"),
+    ("line", "BIGINT"),
+    ("byte_offset", "BIGINT"),
+    ("column", "VARCHAR"),
+    ("error", "VARCHAR"),
+    ("raw", "VARCHAR"),
+];
+
+/// Refused rows that are kept when the step fails because of them.
+const KEPT_ON_FAILURE: usize = 1000;
+
+/// Counts rows by file and remembers the first refused ones.
+pub(super) struct Tally {
+    limit: Limit,
+    files: Vec<Rows>,
+    first: Vec<Rejected>,
+}
+
+impl Tally {
+    pub(super) const fn new(limit: Limit) -> Self {
+        Self { limit, files: Vec::new(), first: Vec::new() }
+    }
+
+    pub(super) fn open(&mut self, files: usize) {
+        self.files = vec![Rows::default(); files];
+    }
+
+    pub(super) fn add(&mut self, batch: &Batch) {
+        let rows = &mut self.files[batch.file];
+        rows.read += batch.read;
+        rows.rejected += batch.rejected.len() as u64;
+        rows.written += batch.rows.num_rows() as u64;
+        let room = KEPT_ON_FAILURE.saturating_sub(self.first.len());
+        self.first.extend(batch.rejected.iter().take(room).cloned());
+    }
+
+    /// Counts of a warehouse that read the file itself.
+    pub(super) fn add_counts(&mut self, file: usize, read: u64, rejected: Vec<Rejected>, rejected_count: u64) {
+        let rows = &mut self.files[file];
+        rows.read += read;
+        rows.rejected += rejected_count;
+        rows.written += read - rejected_count;
+        let room = KEPT_ON_FAILURE.saturating_sub(self.first.len());
+        self.first.extend(rejected.into_iter().take(room));
+    }
+
+    pub(super) fn files(&self) -> &[Rows] {
+        &self.files
+    }
+
+    pub(super) fn rows(&self) -> Rows {
+        let mut all = Rows::default();
+        for rows in &self.files {
+            all.read += rows.read;
+            all.written += rows.written;
+            all.rejected += rows.rejected;
+        }
+        all
+    }
+
+    /// A count cannot come back under its limit; a share can, until the last row is read.
+    pub(super) fn is_past_limit_for_good(&self) -> bool {
+        let rows = self.rows();
+        matches!(self.limit, Limit::Count(_)) && self.limit.is_exceeded(rows.rejected, rows.read)
+    }
+
+    /// The failure of the step, if too many rows were refused: it names the first.
+    pub(super) fn refusal(&self, table: &TableName) -> Option<Failure> {
+        let rows = self.rows();
+        if !self.limit.is_exceeded(rows.rejected, rows.read) {
+            return None;
+        }
+        let first = self.first.first()?;
+        let column = first.column.as_deref().map_or(String::new(), |column| format!("column `{column}`: "));
+        let others = match rows.rejected {
+            1 => String::new(),
+            count => format!(" (the first of {count} refused rows among the {} read)", rows.read),
+        };
+        let message = format!("row {}: {column}{}{others}; at most {} may be refused", first.row, first.error, self.limit);
+        let failure = Failure::new(FailureKind::Rejected, "ingest::rejected", message);
+        let place = Place { file: first.file.clone(), line: first.line, column: first.position };
+        let help = format!("nothing was published; the refused rows are in `{}`; mend the file and run again, or raise `max_rejected`", table_name(table));
+        Some(if place.line == 0 { failure.help(help) } else { failure.at(place).help(help) })
+    }
+
+    pub(super) fn take_first(&mut self) -> Vec<Rejected> {
+        std::mem::take(&mut self.first)
+    }
+}
+
+/// `<table>__rejected`, beside the target.
+pub(super) fn table_name(target: &TableName) -> TableName {
+    target.sibling(format!("{}__rejected", target.name))
+}
+
+/// Where refused rows stand until the load is published.
+pub(super) fn staging_table(staging: &TableName) -> TableName {
+    staging.sibling(format!("{}_rejected", staging.name))
+}
+
+/// The statement that makes a table of refused rows.
+pub(super) fn create(table: &TableName) -> String {
+    let columns: Vec<String> = COLUMNS.iter().map(|(name, kind)| format!("\"{name}\" {kind}")).collect();
+    format!("CREATE TABLE IF NOT EXISTS {} ({})", quote_table(table), columns.join(", "))
+}
+
+/// Refused rows as a batch of [`COLUMNS`].
+pub(super) fn batch(load_id: &str, rejected: &[Rejected]) -> Result<RecordBatch, Failure> {
+    let number = |of: fn(&Rejected) -> u64| -> ArrayRef {
+        Arc::new(rejected.iter().map(|row| i64::try_from(of(row)).ok()).collect::<Int64Array>())
+    };
+    let text = |of: fn(&Rejected) -> Option<&str>| -> ArrayRef { Arc::new(rejected.iter().map(of).collect::<StringArray>()) };
+    let load: ArrayRef = Arc::new(StringArray::from_iter_values(std::iter::repeat_n(load_id, rejected.len())));
+    let columns = [
+        load,
+        text(|row| Some(&row.file)),
+        number(|row| row.row),
+        number(|row| row.line),
+        number(|row| row.byte_offset),
+        text(|row| row.column.as_deref()),
+        text(|row| Some(&row.error)),
+        text(|row| Some(&row.raw)),
+    ];
+    RecordBatch::try_from_iter_with_nullable(COLUMNS.iter().zip(columns).map(|((name, _), array)| (*name, array, true)))
+        .map_err(|error| Failure::new(FailureKind::Internal, "ingest::batch", format!("refused rows do not fit their columns: {error}")))
+}
+
+/// Moves staged refused rows into their table, inside the open transaction.
+pub(super) async fn publish(attempt: &mut Attempt, session: &mut dyn Session, step: &IngestStep, staging: &TableName, rows: u64) -> Result<(), Failure> {
+    if rows > 0 {
+        let target = table_name(&step.table);
+        let names = quote_list(COLUMNS.iter().map(|(name, _)| *name));
+        attempt.send(session, &create(&target)).await?;
+        let sql = format!("INSERT INTO {} ({names}) SELECT {names} FROM {}", quote_table(&target), quote_table(staging));
+        attempt.send(session, &sql).await?;
+        attempt.record.warnings.push(format!("{rows} refused rows are in `{target}`"));
+    }
+    attempt.send(session, &format!("DROP TABLE {}", quote_table(staging))).await.map(|_| ())
+}
+
+/// Keeps the first refused rows of a load that failed: instead of those of its last attempt, in a transaction of their own.
+pub(super) async fn keep(attempt: &mut Attempt, session: &mut dyn Session, step: &IngestStep, load_id: &str, rejected: &[Rejected]) -> Result<(), Failure> {
+    let target = table_name(&step.table);
+    attempt.send(session, "BEGIN TRANSACTION").await?;
+    if let Some(schema) = &target.schema {
+        attempt.send(session, &format!("CREATE SCHEMA IF NOT EXISTS {}", crate::warehouse::quote_identifier(schema))).await?;
+    }
+    attempt.send(session, &create(&target)).await?;
+    let table = quote_table(&target);
+    attempt.send(session, &format!("DELETE FROM {table} WHERE load_id = {}", quote_text(load_id))).await?;
+    for rows in rejected.chunks(200) {
+        let tuple = |row: &Rejected| {
+            let column = row.column.as_deref().map_or("NULL".to_owned(), quote_text);
+            let texts = [&row.error, &row.raw].map(|text| quote_text(text)).join(", ");
+            format!("({}, {}, {}, {}, {}, {column}, {texts})", quote_text(load_id), quote_text(&row.file), row.row, row.line, row.byte_offset)
+        };
+        let values: Vec<String> = rows.iter().map(tuple).collect();
+        let names = quote_list(COLUMNS.iter().map(|(name, _)| *name));
+        attempt.send(session, &format!("INSERT INTO {table} ({names}) VALUES {}", values.join(", "))).await?;
+    }
+    attempt.send(session, "COMMIT").await.map(|_| ())
+}

@@ -1,0 +1,118 @@
+//! `sql`: statements in order, or a table built from one SELECT.
+
+use errand_model::document::step::Mode;
+use errand_model::failure::{Failure, FailureKind, Place};
+use errand_model::job::{ExpectationKind, Materialize, SqlStep};
+use errand_model::report::Rows;
+
+use super::stage::{Stage, publish, staging_table};
+use super::{Attempt, Effect, single_query, statements};
+use crate::warehouse::ledger::{self, Load};
+use crate::warehouse::publish::count;
+use crate::warehouse::{Session, quote_table};
+
+pub(super) async fn run(attempt: &mut Attempt, step: &SqlStep) -> Result<Effect, Failure> {
+    let (mut session, _) = attempt.session(&step.connection).await?;
+    let session = session.as_mut();
+    let result = match &step.materialize {
+        Some(materialize) => build_table(attempt, session, step, materialize).await,
+        None => run_statements(attempt, session, step).await,
+    };
+    if result.is_err() {
+        session.rollback().await?;
+    }
+    result
+}
+
+async fn run_statements(attempt: &mut Attempt, session: &mut dyn Session, step: &SqlStep) -> Result<Effect, Failure> {
+    let load = attempt.load("");
+    if let Some(effect) = attempt.already(ledger::find(session, &load).await?) {
+        return Ok(effect);
+    }
+    let rendered = attempt.render(&step.sql)?;
+    if step.transaction {
+        attempt.send(session, "BEGIN TRANSACTION").await?;
+    }
+    let mut affected = 0;
+    for (statement, place) in statements(&step.sql, &rendered) {
+        affected += attempt.send_at(session, statement.text, Some(place)).await?;
+    }
+    let rows = Rows { written: affected, read: affected, ..Rows::default() };
+    attempt.record.rows = rows;
+    let writer = attempt.writer();
+    ledger::record(session, &load, &writer, rows).await?;
+    if step.transaction {
+        attempt.commit(session).await?;
+    }
+    Ok(Effect::of_rows(rows))
+}
+
+async fn build_table(attempt: &mut Attempt, session: &mut dyn Session, step: &SqlStep, materialize: &Materialize) -> Result<Effect, Failure> {
+    let load = attempt.load(&materialize.table.to_string());
+    if let Some(effect) = attempt.already(ledger::find(session, &load).await?) {
+        return Ok(effect);
+    }
+    if materialize.publish.mode == Mode::Append {
+        ledger::refuse_second_append(session, &load).await?;
+    }
+    let rendered = attempt.render(&step.sql)?;
+    let (query, place) = single_query(&step.sql, &rendered)?;
+    attempt.send(session, "BEGIN TRANSACTION").await?;
+    let staging = staging_table(&materialize.table, &load.id());
+    create_as(attempt, session, &load, &staging, materialize, query, place).await?;
+    let read = count(session, &staging).await?;
+    attempt.record.rows.read = read;
+    refuse_empty(session, step, materialize, read).await?;
+    let stage = Stage {
+        load: &load,
+        staging,
+        target: &materialize.table,
+        publish: &materialize.publish,
+        checks: &step.checks,
+        metadata: &[],
+        files: &[],
+        rejected: 0,
+        read,
+    };
+    Ok(Effect::of_rows(publish(attempt, session, &stage).await?))
+}
+
+async fn create_as(
+    attempt: &mut Attempt,
+    session: &mut dyn Session,
+    load: &Load,
+    staging: &errand_model::job::TableName,
+    materialize: &Materialize,
+    query: &str,
+    place: Place,
+) -> Result<(), Failure> {
+    if let Some(schema) = &materialize.table.schema {
+        attempt.send(session, &format!("CREATE SCHEMA IF NOT EXISTS {}", crate::warehouse::quote_identifier(schema))).await?;
+    }
+    let head = format!("CREATE TABLE {} AS ", quote_table(staging));
+    // The head stands on the query's first line, so that the warehouse counts lines as the file does.
+    let sql = format!("{head}{query}");
+    let shift = head.chars().count() as u64;
+    attempt.send_at(session, &sql, Some(place)).await.map(|_| ()).map_err(|mut failure| {
+        if let Some(place) = failure.place.as_mut().filter(|place| place.column > shift) {
+            place.column -= shift;
+        }
+        failure.message = failure.message.replace(&staging.name, &format!("{} (staged as load {})", materialize.table, &load.id()[..8]));
+        failure
+    })
+}
+
+/// An empty result does not replace a full table, unless a check says with `row_count: { min: 0 }` that it may.
+async fn refuse_empty(session: &mut dyn Session, step: &SqlStep, materialize: &Materialize, read: u64) -> Result<(), Failure> {
+    let may_be_empty = step.checks.iter().any(|check| matches!(check.kind, ExpectationKind::RowCount { min: Some(0), .. }));
+    if read > 0 || materialize.publish.mode != Mode::Replace || may_be_empty || session.columns(&materialize.table).await?.is_none() {
+        return Ok(());
+    }
+    let present = count(session, &materialize.table).await?;
+    if present == 0 {
+        return Ok(());
+    }
+    let message = format!("the query returned no rows, and would replace the {present} rows of `{}`", materialize.table);
+    let failure = Failure::new(FailureKind::CheckFailed, "sql::empty_replace", message);
+    Err(failure.help("if an empty table is right, say so: `checks: [{ row_count: { min: 0 } }]`"))
+}

@@ -1,0 +1,278 @@
+//! DuckDB, embedded: one database file, one process, many connections to it.
+//!
+//! Every call runs on a blocking thread; cancellation interrupts the running statement.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use duckdb::{Config, Connection};
+use errand_model::document::step::ExportFormat;
+use errand_model::failure::{Failure, FailureKind};
+use errand_model::job::TableName;
+use errand_model::value::ColumnType;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::{AppendTarget, Budget, Capabilities, NextChunk, Session, TableColumn, Warehouse, quote_text};
+
+static CAPABILITIES: Capabilities =
+    Capabilities { name: "duckdb", type_name, scan_parquet: Some(scan_parquet), write_file: Some(write_file) };
+
+/// Least memory that DuckDB gets: below it, its own start fails.
+const MIN_MEMORY: u64 = 96 << 20;
+
+/// One open database.
+pub(super) struct Duckdb {
+    connection: Mutex<Connection>,
+}
+
+impl Duckdb {
+    /// Opens the file, which is made when it is not there.
+    pub(super) async fn open(path: PathBuf, budget: Budget) -> Result<Self, Failure> {
+        let opened = tokio::task::spawn_blocking(move || open(&path, budget));
+        let connection = joined(opened.await)??;
+        Ok(Self { connection: Mutex::new(connection) })
+    }
+}
+
+fn open(path: &Path, budget: Budget) -> Result<Connection, Failure> {
+    if let Some(parent) = path.parent() {
+        std::fs::create_dir_all(parent).map_err(|error| {
+            let message = format!("cannot make directory `{}`: {error}", parent.display());
+            Failure::new(FailureKind::Permanent, "warehouse::no_directory", message)
+        })?;
+    }
+    let memory = format!("{}MiB", budget.memory_bytes.max(MIN_MEMORY) >> 20);
+    let config = Config::default()
+        .enable_autoload_extension(false)
+        .and_then(|config| config.with("autoinstall_known_extensions", "false"))
+        .and_then(|config| config.max_memory(&memory))
+        .map_err(|error| failure(&error))?;
+    Connection::open_with_flags(path, config).map_err(|error| open_failure(&error, path))
+}
+
+fn open_failure(error: &duckdb::Error, path: &Path) -> Failure {
+    let text = error.to_string();
+    if text.contains("Could not set lock") || text.contains("Conflicting lock") {
+        let holder = text.split("Conflicting lock is held in ").nth(1).and_then(|rest| rest.split(". ").next()).unwrap_or("another process");
+        let message = format!("database `{}` is in use by {holder}", path.display());
+        let failure = Failure::new(FailureKind::Transient, "warehouse::locked", message);
+        return failure.help("one process at a time writes a DuckDB file: wait until the other one ends, or stop it");
+    }
+    let message = format!("cannot open database `{}`: {}", path.display(), text.lines().next().unwrap_or_default());
+    Failure::new(FailureKind::Permanent, "warehouse::cannot_open", message).help("check the path, its permissions, and that it is a DuckDB file")
+}
+
+#[async_trait]
+impl Warehouse for Duckdb {
+    fn capabilities(&self) -> &'static Capabilities {
+        &CAPABILITIES
+    }
+
+    async fn session(&self, cancelled: CancellationToken) -> Result<Box<dyn Session>, Failure> {
+        let connection = lock(&self.connection).try_clone().map_err(|error| failure(&error))?;
+        let interrupt = connection.interrupt_handle();
+        Ok(Box::new(DuckdbSession { connection: Arc::new(Mutex::new(connection)), interrupt, cancelled }))
+    }
+}
+
+struct DuckdbSession {
+    connection: Arc<Mutex<Connection>>,
+    interrupt: Arc<duckdb::InterruptHandle>,
+    cancelled: CancellationToken,
+}
+
+impl DuckdbSession {
+    /// Runs `work` on a blocking thread; interrupts it, again and again until it ends, once this session is cancelled.
+    async fn run<T: Send + 'static>(&self, work: impl FnOnce(&Connection) -> Result<T, Failure> + Send + 'static) -> Result<T, Failure> {
+        if self.cancelled.is_cancelled() {
+            return Err(cancelled());
+        }
+        let connection = Arc::clone(&self.connection);
+        let mut task = tokio::task::spawn_blocking(move || work(&lock(&connection)));
+        tokio::select! {
+            result = &mut task => joined(result)?,
+            () = self.cancelled.cancelled() => {
+                self.interrupt_until_done(&mut task).await;
+                Err(cancelled())
+            }
+        }
+    }
+
+    /// An interrupt that comes between two statements is lost, hence the repetition.
+    async fn interrupt_until_done<T>(&self, task: &mut JoinHandle<T>) {
+        loop {
+            self.interrupt.interrupt();
+            if tokio::time::timeout(Duration::from_millis(20), &mut *task).await.is_ok() {
+                return;
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl Session for DuckdbSession {
+    async fn execute(&mut self, sql: &str) -> Result<u64, Failure> {
+        let sql = sql.to_owned();
+        self.run(move |connection| {
+            let mut statement = connection.prepare(&sql).map_err(|error| failure(&error))?;
+            let changed = statement.execute([]).map_err(|error| failure(&error))?;
+            Ok(changed as u64)
+        })
+        .await
+    }
+
+    async fn query(&mut self, sql: &str, limit: usize) -> Result<Vec<Vec<Option<String>>>, Failure> {
+        let sql = format!("SELECT CAST(COLUMNS(*) AS VARCHAR) FROM ({sql}\n) LIMIT {limit}");
+        self.run(move |connection| text_rows(connection, &sql)).await
+    }
+
+    async fn columns(&mut self, table: &TableName) -> Result<Option<Vec<TableColumn>>, Failure> {
+        let schema = table.schema.as_deref().map_or("current_schema()".to_owned(), quote_text);
+        let sql = format!(
+            "SELECT column_name, data_type FROM duckdb_columns() WHERE database_name = current_database() \
+             AND lower(schema_name) = lower({schema}) AND lower(table_name) = lower({}) ORDER BY column_index",
+            quote_text(&table.name)
+        );
+        let rows = self.run(move |connection| text_rows(connection, &sql)).await?;
+        let column = |row: Vec<Option<String>>| {
+            let mut values = row.into_iter().flatten();
+            let name = values.next().unwrap_or_default();
+            let type_name = values.next().unwrap_or_default();
+            TableColumn { name, kind: column_type(&type_name), type_name }
+        };
+        Ok((!rows.is_empty()).then(|| rows.into_iter().map(column).collect()))
+    }
+
+    async fn append(&mut self, targets: Vec<AppendTarget>, mut next: NextChunk) -> Result<Vec<u64>, Failure> {
+        self.run(move |connection| {
+            let mut appenders = Vec::with_capacity(targets.len());
+            for target in &targets {
+                let columns: Vec<&str> = target.columns.iter().map(String::as_str).collect();
+                let appender = match &target.table.schema {
+                    Some(schema) => connection.appender_with_columns_to_db(&target.table.name, schema, &columns),
+                    None => connection.appender_with_columns(&target.table.name, &columns),
+                };
+                appenders.push((appender.map_err(|error| failure(&error))?, 0_u64));
+            }
+            while let Some(chunk) = next()? {
+                let (appender, rows) = &mut appenders[chunk.table];
+                *rows += chunk.rows.num_rows() as u64;
+                appender.append_record_batch(chunk.rows).map_err(|error| failure(&error))?;
+            }
+            let mut counts = Vec::with_capacity(appenders.len());
+            for (mut appender, rows) in appenders {
+                appender.flush().map_err(|error| failure(&error))?;
+                counts.push(rows);
+            }
+            Ok(counts)
+        })
+        .await
+    }
+
+    async fn rollback(&mut self) -> Result<(), Failure> {
+        let connection = Arc::clone(&self.connection);
+        let task = tokio::task::spawn_blocking(move || {
+            let connection = lock(&connection);
+            if connection.is_autocommit() { Ok(()) } else { connection.execute_batch("ROLLBACK").map_err(|error| failure(&error)) }
+        });
+        joined(task.await)?
+    }
+}
+
+fn text_rows(connection: &Connection, sql: &str) -> Result<Vec<Vec<Option<String>>>, Failure> {
+    let mut statement = connection.prepare(sql).map_err(|error| failure(&error))?;
+    let mut rows = statement.query([]).map_err(|error| failure(&error))?;
+    let mut out = Vec::new();
+    while let Some(row) = rows.next().map_err(|error| failure(&error))? {
+        let width = row.as_ref().column_count();
+        let values: Result<Vec<Option<String>>, duckdb::Error> = (0..width).map(|column| row.get(column)).collect();
+        out.push(values.map_err(|error| failure(&error))?);
+    }
+    Ok(out)
+}
+
+fn lock(connection: &Mutex<Connection>) -> std::sync::MutexGuard<'_, Connection> {
+    connection.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+fn joined<T>(result: Result<T, tokio::task::JoinError>) -> Result<T, Failure> {
+    result.map_err(|error| Failure::new(FailureKind::Internal, "warehouse::panic", format!("the warehouse's thread ended: {error}")))
+}
+
+fn cancelled() -> Failure {
+    Failure::new(FailureKind::Cancelled, "warehouse::cancelled", "the running statement was cancelled")
+}
+
+/// The kind of a DuckDB error: its text begins with the class.
+fn failure(error: &duckdb::Error) -> Failure {
+    let text = error.to_string();
+    let class = text.split(" Error: ").next().unwrap_or_default();
+    let (kind, code) = match class {
+        "INTERRUPT" | "Interrupt" => (FailureKind::Cancelled, "warehouse::cancelled"),
+        "TransactionContext" | "Transaction" => (FailureKind::Transient, "warehouse::conflict"),
+        "Parser" => (FailureKind::Definition, "warehouse::syntax"),
+        "Catalog" => (FailureKind::Permanent, "warehouse::missing_object"),
+        "Binder" => (FailureKind::Permanent, "warehouse::binding"),
+        "Constraint" => (FailureKind::Permanent, "warehouse::constraint"),
+        "Conversion" | "Out of Range" | "Invalid Input" => (FailureKind::Permanent, "warehouse::value"),
+        "Out of Memory" => (FailureKind::Permanent, "warehouse::out_of_memory"),
+        "IO" => (FailureKind::Transient, "warehouse::io"),
+        "INTERNAL" => (FailureKind::Internal, "warehouse::internal"),
+        _ => (FailureKind::Permanent, "warehouse::refused"),
+    };
+    let failure = Failure::new(kind, code, text.trim().to_owned());
+    match code {
+        "warehouse::out_of_memory" => failure.help("give the job more memory with `resources: { memory: 2GB }`"),
+        "warehouse::io" => failure.help("check free space and permissions beside the database file"),
+        _ => failure,
+    }
+}
+
+fn type_name(kind: ColumnType) -> String {
+    match kind {
+        ColumnType::Boolean => "BOOLEAN".to_owned(),
+        ColumnType::Integer => "INTEGER".to_owned(),
+        ColumnType::Bigint => "BIGINT".to_owned(),
+        ColumnType::Decimal(precision, scale) => format!("DECIMAL({precision},{scale})"),
+        ColumnType::Double => "DOUBLE".to_owned(),
+        ColumnType::Text => "VARCHAR".to_owned(),
+        ColumnType::Date => "DATE".to_owned(),
+        ColumnType::Time => "TIME".to_owned(),
+        ColumnType::Timestamp => "TIMESTAMP".to_owned(),
+        ColumnType::Timestamptz => "TIMESTAMPTZ".to_owned(),
+        ColumnType::Json => "JSON".to_owned(),
+    }
+}
+
+fn column_type(type_name: &str) -> Option<ColumnType> {
+    Some(match type_name {
+        "BOOLEAN" => ColumnType::Boolean,
+        "INTEGER" => ColumnType::Integer,
+        "BIGINT" => ColumnType::Bigint,
+        "DOUBLE" => ColumnType::Double,
+        "VARCHAR" => ColumnType::Text,
+        "DATE" => ColumnType::Date,
+        "TIME" => ColumnType::Time,
+        "TIMESTAMP" => ColumnType::Timestamp,
+        "TIMESTAMP WITH TIME ZONE" => ColumnType::Timestamptz,
+        "JSON" => ColumnType::Json,
+        other => return ColumnType::parse(&other.to_ascii_lowercase()).ok(),
+    })
+}
+
+fn scan_parquet(files: &[PathBuf]) -> String {
+    let list = files.iter().map(|file| quote_text(&file.to_string_lossy())).collect::<Vec<_>>().join(", ");
+    format!("read_parquet([{list}], union_by_name = true, filename = true, file_row_number = true)")
+}
+
+fn write_file(query: &str, path: &Path, format: ExportFormat) -> String {
+    let options = match format {
+        ExportFormat::Csv => "FORMAT csv, HEADER true",
+        ExportFormat::Jsonl => "FORMAT json",
+        ExportFormat::Parquet => "FORMAT parquet, COMPRESSION zstd",
+    };
+    format!("COPY ({query}\n) TO {} ({options})", quote_text(&path.to_string_lossy()))
+}
