@@ -1,0 +1,12 @@
+//! What black-box tests need: the built `errand` in a clean environment, job repositories with history, and real git servers.
+//!
+//! Must not link the engine: these tests see of Errand only what a user sees. A missing program fails the test and names the
+//! command that installs it; nothing is skipped.
+#![allow(clippy::panic, reason = "a harness that cannot do its work fails the test that asked for it")]
+
+pub mod condition;
+pub mod errand;
+pub mod git_server;
+pub mod program;
+pub mod project;
+pub mod repository;
