@@ -1,0 +1,43 @@
+# `make demo` and `make test` are the two commands of the README. Both install what is missing first (tests/setup).
+#
+# Everything that links DuckDB is built in the dev profile, always for the whole workspace: its C++ is compiled once.
+# Clones of this repository share the compiled dependencies.
+export CARGO_TARGET_DIR ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/errand/target
+export CARGO_TERM_COLOR ?= auto
+NEXTEST_PROFILE ?= $(if $(CI),ci,default)
+
+.NOTPARALLEL:
+.PHONY: demo test bench lint deny setup build clean
+
+## the main job on TPC-H data, end to end
+demo:
+	@tests/setup build
+	@jobs/demo.sh
+
+## formatting, lints, every test
+test: setup lint build
+	cargo nextest run --locked --workspace --profile $(NEXTEST_PROFILE)
+	cargo test --locked --doc --workspace --quiet
+
+## speed and memory beside DuckDB's own loader
+bench: build
+	$(CARGO_TARGET_DIR)/debug/bench
+
+lint:
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+
+## licences, sources and advisories of dependencies; needs `cargo install cargo-deny` and the network
+deny:
+	cargo deny --locked check
+
+build:
+	@tests/setup build
+	cargo build --locked --workspace
+
+setup:
+	@tests/setup test
+
+## what demo and local runs left here; compiled dependencies stay
+clean:
+	rm -rf .demo .errand
