@@ -92,8 +92,10 @@ impl RunId {
         if starts_well && goes_on_well && text.len() <= Self::MAX {
             return Ok(Self(text.to_owned()));
         }
-        Err(Failure::new(FailureKind::Definition, "run::bad_id", format!("`{}` is no run id", text.escape_default()))
-            .help(format!("a run id has letters, digits, `-` and `_`, starts with a letter or digit and has at most {} characters", Self::MAX)))
+        Err(Failure::new(FailureKind::Definition, "run::bad_id", format!("`{}` is no run id", text.escape_default())).help(format!(
+            "a run id has letters, digits, `-` and `_`, starts with a letter or digit and has at most {} characters",
+            Self::MAX
+        )))
     }
 
     /// When an id of [`RunId::new`] was made; nothing for ids of others.

@@ -41,9 +41,7 @@ pub fn start(settings: &Settings, clock: &Clock, progress: &Progress) {
     let out: Out = Arc::new(move |line| progress.print(line));
     let redactor = settings.secrets.redactor().clone();
     let lines = match settings.log_format {
-        LogFormat::Text => {
-            Lines::Text(Text { clock: clock.clone(), color: settings.stderr.color, short_time: settings.stderr.terminal })
-        }
+        LogFormat::Text => Lines::Text(Text { clock: clock.clone(), color: settings.stderr.color, short_time: settings.stderr.terminal }),
         LogFormat::Json => Lines::Json(Json { clock: clock.clone(), redactor: redactor.clone() }),
     };
     let started = match lines {
@@ -354,7 +352,8 @@ mod tests {
 
     fn text(color: bool) -> String {
         logged(|out| {
-            let layer = tracing_subscriber::fmt::layer().fmt_fields(TextFields).event_format(Text { clock: clock(), color, short_time: true });
+            let layer =
+                tracing_subscriber::fmt::layer().fmt_fields(TextFields).event_format(Text { clock: clock(), color, short_time: true });
             let subscriber = tracing_subscriber::registry().with(layer.with_writer(Sink { out, redactor: Some(redactor()) }));
             Box::new(|events| tracing::subscriber::with_default(subscriber, events))
         })

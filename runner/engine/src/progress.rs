@@ -206,7 +206,9 @@ impl fmt::Debug for StepProgress {
 
 fn draw(lines: &MultiProgress, work: &Arc<Work>) -> ProgressBar {
     let shown = Arc::clone(work);
-    let line = move |_: &ProgressState, writer: &mut dyn fmt::Write| drop(writer.write_str(&shown.line()));
+    let line = move |_: &ProgressState, writer: &mut dyn fmt::Write| {
+        let _ = writer.write_str(&shown.line());
+    };
     let style = ProgressStyle::with_template("{spinner} {line}").expect("the template is valid").with_key("line", line);
     let bar = lines.add(ProgressBar::new_spinner().with_style(style));
     bar.enable_steady_tick(DRAW_EVERY);

@@ -135,12 +135,16 @@ impl Settings {
             stderr: stream(terminals.stderr, width(terminals.stderr)),
             run_id: environment.text(variable::RUN_ID)?,
             environment: environment.text(variable::ENVIRONMENT)?,
-            attempt: environment.parsed(variable::ATTEMPT, "a whole number from 1", |text| text.parse().ok().filter(|attempt| *attempt > 0))?,
+            attempt: environment
+                .parsed(variable::ATTEMPT, "a whole number from 1", |text| text.parse().ok().filter(|attempt| *attempt > 0))?,
             scheduled_at: environment.parsed(variable::SCHEDULED_AT, "a time such as `2026-11-20T06:00:00Z`", |text| text.parse().ok())?,
             secrets: Secrets::new(environment.secrets()?, PathBuf::from(secret::DEFAULT_DIRECTORY)),
             known_hosts: environment.path(variable::KNOWN_HOSTS).or_else(|| home.map(|home| home.join(".ssh/known_hosts"))),
             ca_file: environment.path(variable::CA_FILE),
-            command_environment: of_commands.iter().filter_map(|name| Some(((*name).to_owned(), environment.0.get(*name)?.clone()))).collect(),
+            command_environment: of_commands
+                .iter()
+                .filter_map(|name| Some(((*name).to_owned(), environment.0.get(*name)?.clone())))
+                .collect(),
         })
     }
 }
@@ -173,7 +177,10 @@ impl Environment {
 
     fn text(&self, name: &str) -> Result<Option<String>, Failure> {
         let Some(value) = self.0.get(name) else { return Ok(None) };
-        value.to_str().map(|text| Some(text.to_owned())).ok_or_else(|| bad_value(format!("environment variable `{name}` is not UTF-8"), name))
+        value
+            .to_str()
+            .map(|text| Some(text.to_owned()))
+            .ok_or_else(|| bad_value(format!("environment variable `{name}` is not UTF-8"), name))
     }
 
     fn path(&self, name: &str) -> Option<PathBuf> {
@@ -239,7 +246,9 @@ mod tests {
 
     #[test]
     fn a_wrong_value_names_its_variable() {
-        for (name, value) in [("ERRAND_ATTEMPT", "0"), ("ERRAND_ATTEMPT", "x"), ("ERRAND_SCHEDULED_AT", "today"), ("ERRAND_LOG_FORMAT", "xml")] {
+        for (name, value) in
+            [("ERRAND_ATTEMPT", "0"), ("ERRAND_ATTEMPT", "x"), ("ERRAND_SCHEDULED_AT", "today"), ("ERRAND_LOG_FORMAT", "xml")]
+        {
             let failure = settings(&[(name, value)], &PIPES, false).expect_err("refused");
             assert_eq!((failure.kind, failure.code.as_str()), (FailureKind::Definition, "settings::bad_value"));
             assert!(failure.message.contains(name) && failure.message.contains(value), "{}", failure.message);

@@ -12,7 +12,7 @@ mod stage;
 use std::sync::Arc;
 
 use errand_model::failure::{Failure, FailureKind, Place};
-use errand_model::job::{Step, StepKind};
+use errand_model::job::{Step, StepKind, TableName};
 use errand_model::report::{CheckReport, FileReport, Rows, StatementReport};
 use errand_model::template::Template;
 use errand_model::value::Label;
@@ -24,7 +24,10 @@ use crate::progress::StepProgress;
 use crate::run::context::Context;
 use crate::warehouse::ledger::{self, Done, Load, Writer};
 use crate::warehouse::statement::{self, Statement};
-use crate::warehouse::{Capabilities, Session};
+use crate::warehouse::{Capabilities, Session, quote_identifier};
+
+/// How often a statement is sent again that two steps side by side may send at the same time.
+const CONFLICTS: u32 = 20;
 
 /// What an attempt left behind for the report, also when it failed.
 #[derive(Debug, Default)]
@@ -124,6 +127,19 @@ impl Attempt {
     /// Sends one statement of Errand's own making and records it.
     async fn send(&mut self, session: &mut dyn Session, sql: &str) -> Result<u64, Failure> {
         self.send_at(session, sql, None).await
+    }
+
+    /// Makes the schema of a table where it is missing: before the transaction, for of two transactions that make it one fails.
+    async fn ensure_schema(&mut self, session: &mut dyn Session, table: &TableName) -> Result<(), Failure> {
+        let Some(schema) = &table.schema else { return Ok(()) };
+        let sql = format!("CREATE SCHEMA IF NOT EXISTS {}", quote_identifier(schema));
+        for _ in 0..CONFLICTS {
+            match session.execute(&sql).await {
+                Err(failure) if failure.code == "warehouse::conflict" => tokio::task::yield_now().await,
+                result => return result.map(|_| ()),
+            }
+        }
+        self.send(session, &sql).await.map(|_| ())
     }
 
     /// Sends one statement and records it with where it stands; a failure gets the place.

@@ -292,11 +292,11 @@ fn bounded<'a>(text: &'a str, in_expression: bool, check: &mut Check<'a, '_>) ->
 
 fn syntax_problem(check: &mut Check<'_, '_>, error: &minijinja::Error, within: std::ops::Range<usize>) {
     let detail = error.detail().unwrap_or("not a template");
-    let help = match detail.strip_prefix("unknown statement ") {
-        Some(word) => format!("`{word}` is not allowed; templates have `if`, `for`, `set` and comments"),
-        None => "templates are `{{ value | filter }}`, `{% if %}`, `{% for %}`, `{% set %}`, `{# comment #}`".to_owned(),
-    };
-    check.problem("template::syntax", detail, help, &within);
+    let help = "templates are `{{ value | filter }}`, `{% if %}`, `{% for %}`, `{% set %}`, `{# comment #}`";
+    match detail.strip_prefix(UNKNOWN_STATEMENT) {
+        Some(word) => check.problem("template::statement", format!("`{{% {word} %}}` is not allowed in a template"), help, &within),
+        None => check.problem("template::syntax", detail, help, &within),
+    }
 }
 
 /// The bytes of the tag that the parser stumbled over: it tells only the line.
@@ -327,9 +327,14 @@ fn failing_tag(text: &str, error: &minijinja::Error) -> std::ops::Range<usize> {
         inner.is_some_and(|inner| parse_expr(inner.trim_matches('-')).is_err())
     };
     let here = || tags.iter().zip(&on_line).filter(|(_, line)| **line <= wanted).map(|(tag, _)| tag);
-    let chosen = here().rfind(|tag| fails(tag)).or_else(|| here().last());
+    let word = error.detail().and_then(|detail| detail.strip_prefix(UNKNOWN_STATEMENT));
+    let names = |tag: &std::ops::Range<usize>| word.is_some_and(|word| text[tag.clone()].trim_start_matches(['{', '%', '-', '+', ' ', '\n']).starts_with(word));
+    let chosen = here().rfind(|tag| names(tag)).or_else(|| here().rfind(|tag| fails(tag))).or_else(|| here().last());
     chosen.cloned().unwrap_or(0..text.len())
 }
+
+/// What the parser says of a statement that it does not know.
+const UNKNOWN_STATEMENT: &str = "unknown statement ";
 
 fn config() -> SyntaxConfig {
     SyntaxConfig::default()

@@ -21,7 +21,7 @@ pub use job::job;
 pub use project::project;
 
 use crate::decode::Spanned;
-use crate::job::Project;
+use crate::job::{Connection, Environment, Project};
 use crate::problem::{Problem, nearest};
 use crate::template::place::Origin;
 use crate::template::{Expression, Scope, Syntax, Template};
@@ -99,6 +99,11 @@ impl Cx<'_> {
                 None
             }
         }
+    }
+
+    /// Whether a list was written empty: items that could not be read leave none behind either.
+    fn is_empty<T>(&self, list: &Spanned<Vec<T>>) -> bool {
+        list.value.is_empty() && self.text[list.span.clone()].chars().all(|c| c.is_whitespace() || matches!(c, '[' | ']'))
     }
 
     /// The first line of a place: what to mark of something that spans many.
@@ -206,35 +211,17 @@ impl Cx<'_> {
             None => (Label::parse("warehouse").expect("the default is a label"), self.head(at)),
         };
         let Some(project) = self.project else { return Some(label) };
-        let mut found = true;
-        for (name, environment) in &project.environments {
-            let is_default = name == project.default_environment.as_str();
-            let (message, help) = match environment.connections.get(label.as_str()) {
-                Some(connection) if connection.is_warehouse() == (capability == Capability::Warehouse) => continue,
-                Some(connection) => {
-                    let (wanted, kinds) = match capability {
-                        Capability::Warehouse => ("a warehouse", "duckdb"),
-                        Capability::Files => ("a place with files", "directory"),
-                    };
-                    (format!("connection `{label}` is a `{}`, not {wanted}", connection.word()), format!("name a connection of kind {kinds}"))
-                }
-                None => {
-                    let known: Vec<&str> = environment.connections.keys().map(String::as_str).collect();
-                    let help = match nearest(label.as_str(), known.iter().copied()) {
-                        Some(near) if is_default => format!("did you mean `{near}`?"),
-                        _ => format!("declare it in errand.yaml; environment `{name}` has {}", words(&known)),
-                    };
-                    (format!("environment `{name}` has no connection `{label}`"), help)
-                }
-            };
-            if is_default {
-                self.error("definition::unknown_connection", message, help, &span);
-                found = false;
-            } else {
+        let default = project.default_environment.as_str();
+        if let Some((message, help)) = project.environments.get(default).and_then(|environment| unfit(default, environment, &label, capability)) {
+            self.error("definition::unknown_connection", message, help, &span);
+            return None;
+        }
+        for (name, environment) in project.environments.iter().filter(|(name, _)| *name != default) {
+            if let Some((message, help)) = unfit(name, environment, &label, capability) {
                 self.warning("definition::unknown_connection", message, help, &span);
             }
         }
-        found.then_some(label)
+        Some(label)
     }
 
     fn contact(&mut self, label: &Spanned<Label>) {
@@ -248,6 +235,30 @@ impl Cx<'_> {
             None => format!("declare it under `contacts` in errand.yaml; known: {}", words(&known)),
         };
         self.error("definition::unknown_contact", format!("there is no contact `{}`", label.value), help, &label.span);
+    }
+}
+
+/// Why a connection of an environment cannot do what is wanted, and what to do.
+fn unfit(name: &str, environment: &Environment, label: &Label, capability: Capability) -> Option<(String, String)> {
+    let (wanted, kinds) = match capability {
+        Capability::Warehouse => ("a warehouse", "duckdb"),
+        Capability::Files => ("a place with files", "directory"),
+    };
+    let fits = |connection: &Connection| connection.is_warehouse() == (capability == Capability::Warehouse);
+    match environment.connections.get(label.as_str()) {
+        Some(connection) if fits(connection) => None,
+        Some(connection) => {
+            let message = format!("connection `{label}` of environment `{name}` is a `{}`, not {wanted}", connection.word());
+            Some((message, format!("name a connection of kind `{kinds}`")))
+        }
+        None => {
+            let known: Vec<&str> = environment.connections.iter().filter(|(_, connection)| fits(connection)).map(|(name, _)| name.as_str()).collect();
+            let help = match nearest(label.as_str(), known.iter().copied()) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => format!("declare it in errand.yaml; as {wanted} it has {}", words(&known)),
+            };
+            Some((format!("environment `{name}` has no connection `{label}`"), help))
+        }
     }
 }
 

@@ -296,7 +296,11 @@ fn quoted_length(written: &str, quote: char) -> usize {
 }
 
 fn trim(text: &str, span: &Span) -> Span {
-    span.start..span.start + text[span.clone()].trim_end().len()
+    // Of a flow collection, the span may hold the comma behind it.
+    let blank = |c: char| c.is_whitespace() || c == ',';
+    let written = &text[span.clone()];
+    let is_flow = written.starts_with(['[', '{']);
+    span.start..span.start + if is_flow { written.trim_end_matches(blank) } else { written.trim_end() }.len()
 }
 
 #[cfg(test)]

@@ -53,10 +53,13 @@ struct Entry {
 }
 
 impl ReportStore {
+    /// Code of the failure of an environment that keeps no reports.
+    pub const NONE: &str = "report::no_store";
+
     /// The store of an environment: its `reports`, else the directory `runs` beside the file of its embedded warehouse.
     /// `state_dir` is where relative paths of connections start.
     ///
-    /// Fails as `Definition` with `report::no_such_environment` or `report::no_store`.
+    /// Fails as `Definition` with `run::unknown_environment` or `report::no_store`.
     pub fn of(project: &Project, environment: &str, state_dir: &Path) -> Result<Self, Failure> {
         let found = project.environments.get(environment).ok_or_else(|| no_such_environment(project, environment))?;
         let directory = match &found.reports {
@@ -67,7 +70,7 @@ impl ReportStore {
             None => warehouse_file(found).map(|file| beside(&state_dir.join(file))),
         };
         directory.map(Self::Directory).ok_or_else(|| {
-            Failure::new(FailureKind::Definition, "report::no_store", format!("environment `{environment}` has no place for run reports"))
+            Failure::new(FailureKind::Definition, Self::NONE, format!("environment `{environment}` has no place for run reports"))
                 .help("add `reports: { connection: <a directory connection>, path: runs }` to the environment in `errand.yaml`")
         })
     }
@@ -83,8 +86,12 @@ impl ReportStore {
         };
         let path = directory.join(name);
         write_whole(directory, &path, &json(report, redactor)).map_err(|error| {
-            Failure::new(FailureKind::Permanent, "report::cannot_write", format!("cannot write the run report `{}`: {error}", path.display()))
-                .help("check that the directory may be written and the disk is not full")
+            Failure::new(
+                FailureKind::Permanent,
+                "report::cannot_write",
+                format!("cannot write the run report `{}`: {error}", path.display()),
+            )
+            .help("check that the directory may be written and the disk is not full")
         })?;
         Ok(path)
     }
@@ -132,7 +139,8 @@ impl ReportStore {
         match fitting.iter().find(|entry| run_id(&entry.stem) != run_id(&newest.stem)) {
             None => Ok(newest),
             Some(other) => {
-                let message = format!("`{wanted}` is the beginning of {} run ids, such as `{}` and `{}`", fitting.len(), newest.stem, other.stem);
+                let message =
+                    format!("`{wanted}` is the beginning of {} run ids, such as `{}` and `{}`", fitting.len(), newest.stem, other.stem);
                 Err(Failure::new(FailureKind::Definition, "report::ambiguous_run", message).help("write more of the id"))
             }
         }
@@ -144,7 +152,8 @@ impl ReportStore {
             "last" => format!("there is no run report in `{}`", directory.display()),
             _ => format!("no run report `{wanted}` in `{}`", directory.display()),
         };
-        Failure::new(FailureKind::Definition, "report::no_such_run", message).help("`errand runs` lists those there are; `--env` chooses the environment")
+        Failure::new(FailureKind::Definition, "report::no_such_run", message)
+            .help("`errand runs` lists those there are; `--env` chooses the environment")
     }
 
     /// All files that look like reports, newest first; none of them is read.
@@ -183,7 +192,7 @@ fn no_such_environment(project: &Project, environment: &str) -> Failure {
         Some(near) => format!("did you mean `{near}`?"),
         None => format!("`errand.yaml` has {}", known.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")),
     };
-    Failure::new(FailureKind::Definition, "report::no_such_environment", format!("no environment `{environment}`")).help(help)
+    Failure::new(FailureKind::Definition, "run::unknown_environment", format!("no environment `{environment}`")).help(help)
 }
 
 /// The connection called `warehouse`, else the first one that is an embedded warehouse.

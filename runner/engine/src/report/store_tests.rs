@@ -122,8 +122,11 @@ fn reports_lie_where_the_environment_says_or_beside_the_warehouse() {
     let expected = |path: &str| Ok(ReportStore::Directory(PathBuf::from(path)));
     assert_eq!(at(&project(&[("warehouse", duckdb("db/w.duckdb")), ("a", duckdb("a.duckdb"))], None)), expected("/repo/db/runs"));
     assert_eq!(at(&project(&[("other", duckdb("/data/o.duckdb"))], None)), expected("/data/runs"));
-    assert_eq!(at(&project(&[("warehouse", duckdb("w.duckdb")), ("lake", directory.clone())], Some(("lake", "runs")))), expected("/repo/out/runs"));
+    assert_eq!(
+        at(&project(&[("warehouse", duckdb("w.duckdb")), ("lake", directory.clone())], Some(("lake", "runs")))),
+        expected("/repo/out/runs")
+    );
     assert_eq!(at(&project(&[("lake", directory)], None)).expect_err("no place").code, "report::no_store");
     let failure = ReportStore::of(&project(&[], None), "locale", Path::new(".")).expect_err("unknown");
-    assert_eq!((failure.code.as_str(), failure.help.as_deref()), ("report::no_such_environment", Some("did you mean `local`?")));
+    assert_eq!((failure.code.as_str(), failure.help.as_deref()), ("run::unknown_environment", Some("did you mean `local`?")));
 }

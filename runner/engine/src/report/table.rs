@@ -134,17 +134,23 @@ impl Table {
     /// The table as lines, each with `indent` spaces before it.
     #[must_use]
     pub fn render(&self, style: Style, indent: usize) -> String {
-        let room = self.column_width(self.flexible).saturating_sub(self.width().saturating_sub(style.width.saturating_sub(indent))).max(LEAST);
+        let room =
+            self.column_width(self.flexible).saturating_sub(self.width().saturating_sub(style.width.saturating_sub(indent))).max(LEAST);
         let mut drawing = Drawing::new();
         drawing.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled).force_no_tty();
         if style.color {
             drawing.enforce_styling();
         }
         let right = |column: usize| self.rows.first().is_some_and(|row| row[column].right);
-        let titles = self.titles.iter().enumerate().map(|(at, title)| drawn(&Cell { right: right(at), ..Cell::text(*title).tone(Tone::Faint) }, None));
+        let titles = self
+            .titles
+            .iter()
+            .enumerate()
+            .map(|(at, title)| drawn(&Cell { right: right(at), ..Cell::text(*title).tone(Tone::Faint) }, None));
         drawing.set_header(titles.collect::<Vec<_>>());
         for row in &self.rows {
-            drawing.add_row(row.iter().enumerate().map(|(at, cell)| drawn(cell, (at == self.flexible).then_some(room))).collect::<Vec<_>>());
+            drawing
+                .add_row(row.iter().enumerate().map(|(at, cell)| drawn(cell, (at == self.flexible).then_some(room))).collect::<Vec<_>>());
         }
         for column in drawing.column_iter_mut() {
             column.set_padding((0, GAP));
@@ -190,7 +196,11 @@ mod tests {
 
     fn table() -> Table {
         let rows = [("a_step_with_a_long_name", "12"), ("b", "1,234")];
-        Table::new(vec!["STEP", "ROWS"], 0, rows.iter().map(|(step, rows)| vec![Cell::text(*step), Cell::figure(*rows).tone(Tone::Bad)]).collect())
+        Table::new(
+            vec!["STEP", "ROWS"],
+            0,
+            rows.iter().map(|(step, rows)| vec![Cell::text(*step), Cell::figure(*rows).tone(Tone::Bad)]).collect(),
+        )
     }
 
     #[test]

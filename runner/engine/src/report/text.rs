@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use errand_model::failure::Failure;
-use errand_model::report::{AttemptReport, CheckReport, FileReport, Outcome, RunReport, StatementReport, StepReport};
+use errand_model::report::{AttemptReport, CheckReport, CheckoutReport, FileReport, Outcome, RunReport, StatementReport, StepReport};
 
 use super::figure::{self, duration, number};
 use super::store::Listing;
@@ -14,6 +14,9 @@ use super::table::{Cell, Style, Table, Tone};
 
 /// A statement that took this long is worth a line.
 const SLOW_MS: u64 = 1_000;
+
+/// Characters of a commit id that are enough to know it by.
+const SHORT_COMMIT: usize = 10;
 
 /// Most lines of one list; the report holds the rest.
 const MOST: usize = 10;
@@ -49,7 +52,8 @@ fn runs_table(reports: &[RunReport], layout: RunsLayout) -> Table {
         titles.pop();
     }
     let row = |report: &RunReport| {
-        let interval = report.interval.as_ref().map_or_else(|| "-".to_owned(), if short { figure::short_interval } else { figure::interval });
+        let interval =
+            report.interval.as_ref().map_or_else(|| "-".to_owned(), if short { figure::short_interval } else { figure::interval });
         let started = report.started_at.strftime(if short { "%m-%d %H:%M" } else { "%Y-%m-%d %H:%M:%S" }).to_string();
         let written = report.steps.iter().map(|step| step.rows.written).sum();
         let rows = if layout >= RunsLayout::ShortFigures { figure::short_number(written) } else { number(written) };
@@ -100,6 +104,7 @@ pub fn show(report: &RunReport, style: Style) -> String {
 #[must_use]
 pub fn summary(report: &RunReport, kept_in: Option<&Path>, style: Style) -> String {
     let mut text = head(report, style);
+    text.push_str(&short_facts(report, style));
     text.push_str(&steps(report, style));
     if let Some(failure) = &report.failure {
         text.push_str(&failure_block(report, failure, style));
@@ -116,7 +121,7 @@ pub fn summary(report: &RunReport, kept_in: Option<&Path>, style: Style) -> Stri
 /// A failure by itself: `error: place: message`, then what to do.
 #[must_use]
 pub fn failure(failure: &Failure, style: Style) -> String {
-    let mut text = format!("{} {}\n", style.paint(Tone::Bad, "error:"), one_line(&failure.to_string()));
+    let mut text = format!("{} {}\n", style.paint(Tone::Bad, "error:"), visible(&failure.to_string()));
     if let Some(help) = &failure.help {
         let _ = writeln!(text, "{} {help}", style.paint(Tone::Faint, "help:"));
     }
@@ -125,18 +130,17 @@ pub fn failure(failure: &Failure, style: Style) -> String {
 
 fn head(report: &RunReport, style: Style) -> String {
     let outcome = style.paint(tone(report.outcome), figure::outcome(report.outcome));
-    let job = style.paint(Tone::Strong, &report.job);
-    let span = report.interval.as_ref().map(figure::interval).filter(|word| word != "-").map(|word| format!(" for {word}")).unwrap_or_default();
-    format!("{job}{span} {outcome} in {}, run {}\n", duration(report.duration_ms), report.run_id)
+    format!("{} {outcome} in {}\n", style.paint(Tone::Strong, &report.job), duration(report.duration_ms))
 }
 
 fn facts(report: &RunReport, style: Style) -> String {
-    let mut facts: Vec<(&str, String)> = Vec::new();
+    let mut facts: Vec<(&str, String)> = vec![("run", report.run_id.clone())];
+    if report.attempt > 1 {
+        facts.push(("attempt", report.attempt.to_string()));
+    }
     if let Some(checkout) = &report.checkout {
-        let changes = if checkout.uncommitted_changes { ", with uncommitted changes" } else { "" };
-        let commit = checkout.commit.as_deref().unwrap_or("none, not a git repository");
-        let reference = checkout.reference.as_ref().filter(|reference| *reference != commit).map(|name| format!(" ({name})")).unwrap_or_default();
-        facts.push(("commit", format!("{commit}{reference}{changes}")));
+        let reference = checkout.reference.as_ref().filter(|name| checkout.commit.as_ref() != Some(name)).map(|name| format!(" ({name})"));
+        facts.push(("commit", format!("{}{}{}", commit(checkout), reference.unwrap_or_default(), changes(checkout))));
         facts.push(("repository", checkout.repository.clone()));
     }
     facts.push(("environment", report.environment.clone()));
@@ -147,12 +151,30 @@ fn facts(report: &RunReport, style: Style) -> String {
     facts.extend(report.scheduled_at.map(|at| ("scheduled", format!("{} UTC", figure::time(at)))));
     facts.push(("started", format!("{} UTC", figure::time(report.started_at))));
     facts.push(("finished", format!("{} UTC", figure::time(report.finished_at))));
-    if report.attempt > 1 {
-        facts.push(("attempt", report.attempt.to_string()));
-    }
     facts.push(("memory", format!("{} at its peak", figure::size(report.peak_memory_bytes))));
     facts.push(("errand", report.errand_version.clone()));
-    facts.iter().map(|(name, value)| format!("{} {}\n", style.paint(Tone::Faint, &format!("{name:<11}")), one_line(value))).collect()
+    facts.iter().map(|(name, value)| format!("{} {}\n", style.paint(Tone::Faint, &format!("{name:<11}")), visible(value))).collect()
+}
+
+/// The same in one line: which run of what.
+fn short_facts(report: &RunReport, style: Style) -> String {
+    let mut facts = vec![format!("run {}", report.run_id)];
+    if report.attempt > 1 {
+        facts.push(format!("attempt {}", report.attempt));
+    }
+    facts.extend(report.interval.as_ref().map(figure::interval).filter(|word| word != "-").map(|word| format!("interval {word}")));
+    if let Some(checkout) = report.checkout.as_ref().filter(|checkout| checkout.commit.is_some()) {
+        facts.push(format!("commit {}{}", commit(checkout).chars().take(SHORT_COMMIT).collect::<String>(), changes(checkout)));
+    }
+    style.wrapped(0, &facts.join(", ")).lines().map(|line| format!("{}\n", style.paint(Tone::Faint, line))).collect()
+}
+
+fn commit(checkout: &CheckoutReport) -> &str {
+    checkout.commit.as_deref().unwrap_or("none, not a git repository")
+}
+
+const fn changes(checkout: &CheckoutReport) -> &'static str {
+    if checkout.uncommitted_changes { " with uncommitted changes" } else { "" }
 }
 
 /// How much of a step stands in its line, from all to least.
@@ -167,7 +189,8 @@ fn steps(report: &RunReport, style: Style) -> String {
     if report.steps.is_empty() {
         return String::new();
     }
-    let tables = [StepsLayout::Whole, StepsLayout::ShortFigures, StepsLayout::Bare].map(|layout| steps_table(&report.steps, layout)).to_vec();
+    let tables =
+        [StepsLayout::Whole, StepsLayout::ShortFigures, StepsLayout::Bare].map(|layout| steps_table(&report.steps, layout)).to_vec();
     let table = Table::best(tables, style.width).map(|table| table.render(style, 0)).unwrap_or_default();
     format!("\n{table}")
 }
@@ -182,16 +205,18 @@ fn steps_table(steps: &[StepReport], layout: StepsLayout) -> Table {
         _ if layout >= StepsLayout::ShortFigures => Cell::figure(figure::short_number(count)),
         _ => Cell::figure(number(count)),
     };
+    let some =
+        |step: &StepReport, text: String| if step.attempts.is_empty() { Cell::figure("-").tone(Tone::Faint) } else { Cell::figure(text) };
     let columns: Vec<(&'static str, bool, Box<dyn Fn(&StepReport) -> Cell>)> = vec![
         ("STEP", true, Box::new(|step| Cell::text(&step.id))),
         ("KIND", layout < StepsLayout::Bare, Box::new(|step| Cell::text(&step.kind))),
         ("OUTCOME", true, Box::new(|step| outcome_cell(step.outcome))),
-        ("TRIES", tried_again, Box::new(|step| Cell::figure(step.attempts.len().to_string()))),
+        ("TRIES", tried_again, Box::new(|step| some(step, step.attempts.len().to_string()))),
         ("READ", true, Box::new(move |step| count(step.rows.read))),
         ("WRITTEN", true, Box::new(move |step| count(step.rows.written))),
         ("DEDUP", deduplicated, Box::new(move |step| count(step.rows.deduplicated))),
         ("REJECTED", rejected, Box::new(move |step| count(step.rows.rejected))),
-        ("TIME", true, Box::new(|step| if step.attempts.is_empty() { Cell::figure("-").tone(Tone::Faint) } else { Cell::figure(duration(step.duration_ms)) })),
+        ("TIME", true, Box::new(|step| some(step, duration(step.duration_ms)))),
     ];
     let shown: Vec<_> = columns.into_iter().filter(|(_, shown, _)| *shown).collect();
     let rows = steps.iter().map(|step| shown.iter().map(|(_, _, cell)| cell(step)).collect()).collect();
@@ -202,15 +227,16 @@ fn failure_block(report: &RunReport, failure: &Failure, style: Style) -> String 
     let step = report.steps.iter().find(|step| step.attempts.last().is_some_and(|attempt| attempt.failure.as_ref() == Some(failure)));
     let of = step.map(|step| format!(" in step `{}`", step.id)).unwrap_or_default();
     let title = format!("{}{of}", failure.kind.error_name());
-    let mut text = format!("\n{} {}\n", style.paint(Tone::Bad, &title), style.paint(Tone::Faint, &format!("{}, exit code {}", failure.code, failure.kind.exit_code())));
+    let mut text = format!("\n{}\n", style.paint(Tone::Bad, &title));
     if let Some(place) = &failure.place {
         let _ = writeln!(text, "  at {place}");
     }
-    text.push_str(&style.wrapped(2, &one_line(&failure.message)));
+    text.push_str(&style.wrapped(2, &visible(&failure.message)));
     if let Some(help) = &failure.help {
         text.push_str(&style.wrapped(2, &format!("help: {help}")));
     }
-    let _ = writeln!(text, "  {} {}", style.paint(Tone::Faint, "again:"), rerun(report));
+    let code = format!("code: {}, exit code {}", failure.code, failure.kind.exit_code());
+    let _ = writeln!(text, "  {}\n  {} {}", style.paint(Tone::Faint, &code), style.paint(Tone::Faint, "again:"), rerun(report));
     text
 }
 
@@ -243,7 +269,7 @@ fn section(title: &str, lines: &[String], style: Style) -> String {
     }
     let mut text = format!("\n{}\n", style.paint(Tone::Strong, title));
     for line in lines.iter().take(MOST) {
-        text.push_str(&style.wrapped(2, &one_line(line)));
+        text.push_str(&style.wrapped(2, &visible(line)));
     }
     if lines.len() > MOST {
         let _ = writeln!(text, "  and {} more", number((lines.len() - MOST) as u64));
@@ -259,7 +285,10 @@ fn earlier_attempts(report: &RunReport) -> Vec<String> {
     let earlier = |step: &StepReport| {
         let before_last = step.attempts.len().saturating_sub(1);
         let told = |attempt: &AttemptReport| {
-            let failure = attempt.failure.as_ref().map_or_else(|| figure::outcome(attempt.outcome).to_owned(), |failure| format!("{}: {failure}", failure.kind));
+            let failure = attempt
+                .failure
+                .as_ref()
+                .map_or_else(|| figure::outcome(attempt.outcome).to_owned(), |failure| format!("{}: {failure}", failure.kind));
             format!("{} attempt {} after {}: {failure}", step.id, attempt.number, duration(attempt.duration_ms))
         };
         step.attempts.iter().take(before_last).map(told).collect::<Vec<_>>()
@@ -296,12 +325,17 @@ fn files_with_rejects(report: &RunReport) -> Vec<String> {
 }
 
 fn slow_statements(report: &RunReport) -> Vec<String> {
-    let mut slow: Vec<&StatementReport> =
-        report.steps.iter().flat_map(|step| &step.attempts).flat_map(|attempt| &attempt.statements).filter(|statement| statement.duration_ms >= SLOW_MS).collect();
+    let mut slow: Vec<&StatementReport> = report
+        .steps
+        .iter()
+        .flat_map(|step| &step.attempts)
+        .flat_map(|attempt| &attempt.statements)
+        .filter(|statement| statement.duration_ms >= SLOW_MS)
+        .collect();
     slow.sort_by_key(|statement| std::cmp::Reverse(statement.duration_ms));
     let told = |statement: &&StatementReport| {
         let place = statement.place.as_ref().map(|place| format!(" at {place}")).unwrap_or_default();
-        format!("{} {}{place}: {}", duration(statement.duration_ms), statement.id, one_line(&statement.text))
+        format!("{} {}{place}: {}", duration(statement.duration_ms), statement.id, visible(&statement.text))
     };
     slow.iter().take(MOST).map(told).collect()
 }
@@ -320,7 +354,7 @@ const fn tone(outcome: Outcome) -> Tone {
 }
 
 /// Text of others on a terminal: no control characters but line ends.
-fn one_line(text: &str) -> String {
+fn visible(text: &str) -> String {
     text.chars().flat_map(|c| if c.is_control() && c != '\n' { c.escape_default().collect::<Vec<_>>() } else { vec![c] }).collect()
 }
 

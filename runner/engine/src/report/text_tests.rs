@@ -60,7 +60,11 @@ pub(crate) fn succeeded() -> RunReport {
             commit: Some("4f2a9c1d0b6e8f7a3c5d2e1f0a9b8c7d6e5f4a3b".to_owned()),
             uncommitted_changes: true,
         }),
-        interval: Some(IntervalReport { start: at("2026-11-19T06:00:00Z"), end: at("2026-11-20T06:00:00Z"), timezone: "Europe/Lisbon".to_owned() }),
+        interval: Some(IntervalReport {
+            start: at("2026-11-19T06:00:00Z"),
+            end: at("2026-11-20T06:00:00Z"),
+            timezone: "Europe/Lisbon".to_owned(),
+        }),
         scheduled_at: None,
         inputs: BTreeMap::new(),
         attempt: 1,
@@ -142,7 +146,14 @@ fn failed() -> RunReport {
         warnings: vec!["load_customers: check `not_null(customer_id)` did not hold for 12 rows".to_owned()],
         steps: vec![
             step("load_customers", "ingest", Outcome::Succeeded, rows, 183_000, vec![tried, customers]),
-            step("load_order_lines_of_partners", "ingest", Outcome::Failed, Rows { read: 1_800, rejected: 3, ..Rows::default() }, 87, vec![lines]),
+            step(
+                "load_order_lines_of_partners",
+                "ingest",
+                Outcome::Failed,
+                Rows { read: 1_800, rejected: 3, ..Rows::default() },
+                87,
+                vec![lines],
+            ),
             skipped,
         ],
         ..succeeded()
@@ -224,8 +235,10 @@ fn colour_changes_no_text() {
 
 #[test]
 fn a_run_without_checkout_steps_or_interval_is_shown() {
-    let failure = Failure::new(FailureKind::Checkout, "checkout::no_such_ref", "no branch, tag or commit `mian`").help("did you mean `main`?");
-    let report = RunReport { checkout: None, interval: None, steps: Vec::new(), outcome: Outcome::Failed, failure: Some(failure), ..succeeded() };
+    let failure =
+        Failure::new(FailureKind::Checkout, "checkout::no_such_ref", "no branch, tag or commit `mian`").help("did you mean `main`?");
+    let report =
+        RunReport { checkout: None, interval: None, steps: Vec::new(), outcome: Outcome::Failed, failure: Some(failure), ..succeeded() };
     insta::assert_snapshot!(summary(&report, None, NARROW), @r"");
 }
 

@@ -99,9 +99,7 @@ async fn run_graph(context: &Arc<Context>, graph: &mut Graph<'_>, reports: &mut 
             (at, panicked(graph.step(at), &error))
         });
         graph.set(at, if passes(report.outcome) { Progress::Passed } else { Progress::Blocked });
-        if matches!(report.outcome, Outcome::Failed | Outcome::Cancelled) && failure.is_none() {
-            failure = report.attempts.last().and_then(|attempt| attempt.failure.clone());
-        }
+        failure = failure.or_else(|| failure_of(&report));
         reports.insert(at, report);
         while let Some((blocked, blocker)) = graph.next_blocked() {
             graph.set(blocked, Progress::Blocked);
@@ -111,9 +109,23 @@ async fn run_graph(context: &Arc<Context>, graph: &mut Graph<'_>, reports: &mut 
     for at in graph.waiting() {
         let reason = if deadline.passed.is_cancelled() { "the run passed its timeout" } else { "the run was cancelled" };
         reports.insert(at, unstarted(graph.step(at), Outcome::Cancelled, reason));
-        failure = failure.or_else(|| Some(Failure::new(FailureKind::Cancelled, "run::cancelled", "the run was cancelled before it ended")));
+        failure = failure.or_else(|| Some(cancelled()));
     }
     failure
+}
+
+/// What a step's end makes of the run. One that was cancelled while it waited for its next attempt did not fail by that attempt.
+fn failure_of(report: &StepReport) -> Option<Failure> {
+    let last = report.attempts.last().and_then(|attempt| attempt.failure.clone());
+    match report.outcome {
+        Outcome::Succeeded | Outcome::AlreadyDone | Outcome::Warned | Outcome::Skipped => None,
+        Outcome::Failed => last,
+        Outcome::Cancelled => last.filter(|failure| failure.kind == FailureKind::Cancelled).or_else(|| Some(cancelled())),
+    }
+}
+
+fn cancelled() -> Failure {
+    Failure::new(FailureKind::Cancelled, "run::cancelled", "the run was cancelled before it ended")
 }
 
 const fn passes(outcome: Outcome) -> bool {
@@ -200,7 +212,10 @@ async fn run_step(context: &Arc<Context>, at: usize) -> StepReport {
         warn!(step = %step.id, attempt = number, code = %failure.code, pause_ms = pause.as_millis(), "attempt failed, tried again after a pause: {failure}");
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
-            () = request.cancelled.cancelled() => break,
+            () = request.cancelled.cancelled() => {
+                report.outcome = Outcome::Cancelled;
+                break;
+            }
         }
     }
     if report.outcome == Outcome::Failed && step.on_failure == OnFailure::Warn {

@@ -155,7 +155,7 @@ impl<'a> Builder<'a> {
         let mut fill = Fill { index: self.index, nullable: self.column.nullable, nulls: &mut self.nulls, group, from, faults };
         match (&mut self.values, kind) {
             (Values::Boolean(out), _) => {
-                fill.values(|kind| kind != CellKind::Number, |text| scalar::boolean(text), |value| out.append(value.unwrap_or_default()));
+                fill.values(|kind| kind != CellKind::Number, scalar::boolean, |value| out.append(value.unwrap_or_default()));
             }
             (Values::Int32(out), ColumnType::Date) => match format {
                 None => fill.words(out, moment::date),
@@ -176,7 +176,7 @@ impl<'a> Builder<'a> {
             },
             (Values::Int64(out), _) => fill.numbers(out, scalar::bigint),
             (Values::Decimal(out), ColumnType::Decimal(precision, scale)) => {
-                fill.numbers(out, |text| scalar::decimal(text, precision, scale))
+                fill.numbers(out, |text| scalar::decimal(text, precision, scale));
             }
             (Values::Decimal(_), _) => {}
             (Values::Double(out), _) => fill.numbers(out, scalar::double),

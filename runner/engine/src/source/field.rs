@@ -10,18 +10,18 @@ use super::split::{Marks, Record};
 
 /// Where a value stands in the buffer, and how it is written there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Cell {
+pub(super) struct Cell {
     /// First byte of the content, quotes left out.
-    pub start: u32,
+    pub(super) start: u32,
     /// Past its last byte.
-    pub end: u32,
+    pub(super) end: u32,
     /// How it is written.
-    pub kind: CellKind,
+    pub(super) kind: CellKind,
 }
 
 /// How a value is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CellKind {
+pub(super) enum CellKind {
     /// A field without quotes.
     Plain,
     /// A quoted field whose content stands for itself.
@@ -46,25 +46,25 @@ pub enum CellKind {
 
 impl Cell {
     /// No value.
-    pub const MISSING: Self = Self { start: 0, end: 0, kind: CellKind::Missing };
+    pub(super) const MISSING: Self = Self { start: 0, end: 0, kind: CellKind::Missing };
 
     /// The bytes of the content as written.
     #[must_use]
-    pub fn bytes(self, buffer: &[u8]) -> &[u8] {
+    pub(super) fn bytes(self, buffer: &[u8]) -> &[u8] {
         &buffer[self.start as usize..self.end as usize]
     }
 }
 
 /// Why a record cannot be cut into fields: text stands at this byte, after a closing quote.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AfterQuote(pub usize);
+pub(super) struct AfterQuote(pub(super) usize);
 
 /// Adds the fields of a record to `cells`. There is always at least one.
 ///
 /// # Errors
 ///
 /// When text follows a closing quote.
-pub fn cut(buffer: &[u8], record: Record, marks: Marks, cells: &mut Vec<Cell>) -> Result<(), AfterQuote> {
+pub(super) fn cut(buffer: &[u8], record: Record, marks: Marks, cells: &mut Vec<Cell>) -> Result<(), AfterQuote> {
     if record.quoted { cut_quoted(buffer, record, marks, cells) } else { cut_plain(buffer, record, marks.delimiter, cells) }
 }
 
@@ -161,7 +161,7 @@ fn close(buffer: &[u8], mut at: usize, end: usize, marks: Marks) -> (usize, Cell
 
 /// The content of a quoted field.
 #[must_use]
-pub fn unescape(content: &[u8], marks: Marks) -> Cow<'_, [u8]> {
+pub(super) fn unescape(content: &[u8], marks: Marks) -> Cow<'_, [u8]> {
     let Some(quote) = marks.quote else { return Cow::Borrowed(content) };
     let first = marks.escape.unwrap_or(quote);
     let mut out = Vec::with_capacity(content.len());

@@ -117,13 +117,13 @@ impl Input {
                 }
             };
             self.pending_from += read;
-            if written > 0 {
-                return Ok(written);
-            }
-            if done && self.pending_from == self.pending.len() {
-                // The decoder was told of the end: asked again, it would start anew.
+            let done = done && self.pending_from == self.pending.len();
+            if done {
+                // The decoder was told of the end and must not be asked again.
                 self.decoder = Decoder::None;
-                return Ok(0);
+            }
+            if written > 0 || done {
+                return Ok(written);
             }
         }
     }

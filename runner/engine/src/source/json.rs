@@ -193,10 +193,9 @@ impl Scanner<'_> {
                 if matches!(unit, 0xdc00..=0xdfff) {
                     return fault(at, "half of a surrogate pair");
                 }
-                if matches!(unit, 0xd800..=0xdbff) {
-                    if self.next() != Some(b'\\') || self.next() != Some(b'u') || !matches!(self.unit(at)?, 0xdc00..=0xdfff) {
-                        return fault(at, "half of a surrogate pair");
-                    }
+                let is_high = matches!(unit, 0xd800..=0xdbff);
+                if is_high && (self.next() != Some(b'\\') || self.next() != Some(b'u') || !matches!(self.unit(at)?, 0xdc00..=0xdfff)) {
+                    return fault(at, "half of a surrogate pair");
                 }
                 if unit == 0 {
                     return fault(at, "an escaped NUL character, which no text column holds");

@@ -60,10 +60,14 @@ impl Reader {
     /// Starts to read.
     #[must_use]
     pub fn start(files: Vec<FileEntry>, dialect: &Files, resolved: &Resolved, contract: SchemaContract, cancel: CancellationToken) -> Self {
+        Self::begin(files, Plan::new(Dialect::of(dialect), resolved.clone(), contract), cancel)
+    }
+
+    pub(super) fn begin(files: Vec<FileEntry>, plan: Plan, cancel: CancellationToken) -> Self {
         let workers = std::thread::available_parallelism().map_or(1, usize::from).min(WORKERS);
         let shared = Arc::new(Shared {
             files,
-            plan: Plan::new(Dialect::of(dialect), resolved.clone(), contract),
+            plan,
             cancel,
             stopped: AtomicBool::new(false),
             progress: Arc::new(AtomicU64::new(0)),

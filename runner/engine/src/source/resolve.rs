@@ -1,11 +1,12 @@
 //! The columns of a step: declared, of the existing table, or inferred, against what its files hold.
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
 use errand_model::document::step::{Format, SchemaContract};
 use errand_model::failure::{Failure, FailureKind};
 use errand_model::job::{Column, Files};
 use errand_model::value::ColumnType;
-use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 
 use super::dialect::Dialect;
 use super::header::{self, Header};
@@ -29,8 +30,17 @@ pub fn resolve(
     existing: Option<&[(String, ColumnType)]>,
     contract: SchemaContract,
 ) -> Result<Resolved, Failure> {
-    let dialect = Dialect::of(dialect);
-    let resolving = Resolving { files, dialect: &dialect, existing, contract, known: known(declared, existing) };
+    resolve_in(files, &Dialect::of(dialect), declared, existing, contract)
+}
+
+pub(super) fn resolve_in(
+    files: &[FileEntry],
+    dialect: &Dialect,
+    declared: &[Column],
+    existing: Option<&[(String, ColumnType)]>,
+    contract: SchemaContract,
+) -> Result<Resolved, Failure> {
+    let resolving = Resolving { files, dialect, existing, contract, known: known(declared, existing) };
     match dialect.format {
         Format::Csv if dialect.header => resolving.headers(),
         Format::Csv => resolving.positions(declared),

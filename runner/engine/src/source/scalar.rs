@@ -4,7 +4,7 @@
 
 /// Why a value is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reason {
+pub(super) enum Reason {
     /// Not written like a value of this type.
     Form,
     /// Nothing, where something is needed.
@@ -47,7 +47,7 @@ impl Reason {
 }
 
 /// A value or why there is none.
-pub type Parsed<T> = Result<T, Reason>;
+pub(super) type Parsed<T> = Result<T, Reason>;
 
 /// Powers of ten that fit 38 digits.
 pub(super) const POWERS: [i128; 39] = {

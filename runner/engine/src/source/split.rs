@@ -7,41 +7,41 @@ use memchr::{memchr, memchr2, memchr3};
 
 /// The bytes with a meaning in delimited text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Marks {
+pub(super) struct Marks {
     /// Between fields.
-    pub delimiter: u8,
+    pub(super) delimiter: u8,
     /// Around fields.
-    pub quote: Option<u8>,
+    pub(super) quote: Option<u8>,
     /// Before a quote or itself inside a quoted field; a doubled quote without it.
-    pub escape: Option<u8>,
+    pub(super) escape: Option<u8>,
 }
 
 /// One record: its bytes without the line end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Record {
+pub(super) struct Record {
     /// First byte.
-    pub start: u32,
+    pub(super) start: u32,
     /// Past the last byte.
-    pub end: u32,
+    pub(super) end: u32,
     /// Whether a field opens with a quote.
-    pub quoted: bool,
+    pub(super) quoted: bool,
 }
 
 /// Why there is no next record.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Broken {
+pub(super) struct Broken {
     /// Where in the buffer.
-    pub at: usize,
+    pub(super) at: usize,
     /// What is wrong there.
-    pub message: String,
+    pub(super) message: String,
 }
 
 /// Deepest nesting of JSON values.
-pub const DEEPEST: usize = 128;
+pub(super) const DEEPEST: usize = 128;
 
 /// Finds record boundaries in one stream.
 #[derive(Debug)]
-pub struct Splitter {
+pub(super) struct Splitter {
     grammar: Grammar,
     /// Where the next record starts.
     start: usize,
@@ -87,19 +87,19 @@ enum Stage {
 impl Splitter {
     /// Delimited text: records end with LF, CRLF or CR outside quotes. Blank lines are skipped until [`Self::keep_blank`].
     #[must_use]
-    pub fn csv(marks: Marks) -> Self {
+    pub(super) fn csv(marks: Marks) -> Self {
         Self::new(Grammar::Csv { marks, open: None, quoted: false })
     }
 
     /// One record a line, ended by LF; blank lines are skipped.
     #[must_use]
-    pub fn lines() -> Self {
+    pub(super) fn lines() -> Self {
         Self::new(Grammar::Lines)
     }
 
     /// The elements of one JSON array, or one JSON object.
     #[must_use]
-    pub fn array() -> Self {
+    pub(super) fn array() -> Self {
         Self::new(Grammar::Array(Array::default()))
     }
 
@@ -108,19 +108,19 @@ impl Splitter {
     }
 
     /// From here on a blank line is a record of one empty field.
-    pub fn keep_blank(&mut self) {
+    pub(super) fn keep_blank(&mut self) {
         self.skip_blank = false;
     }
 
     /// Where the next record starts: everything before belongs to records already found.
     #[must_use]
-    pub const fn start(&self) -> usize {
+    pub(super) const fn start(&self) -> usize {
         self.start
     }
 
     /// Where the quote stands that is still open.
     #[must_use]
-    pub const fn open_quote(&self) -> Option<usize> {
+    pub(super) const fn open_quote(&self) -> Option<usize> {
         match &self.grammar {
             Grammar::Csv { open, .. } => *open,
             Grammar::Lines => None,
@@ -129,7 +129,7 @@ impl Splitter {
     }
 
     /// The buffer lost its first `bytes` bytes, all before [`Self::start`].
-    pub fn shift(&mut self, bytes: usize) {
+    pub(super) fn shift(&mut self, bytes: usize) {
         self.start -= bytes;
         self.at -= bytes;
         match &mut self.grammar {
@@ -145,7 +145,7 @@ impl Splitter {
     /// # Errors
     ///
     /// When the end of a record can no longer be known: a quote still open at the end, JSON without structure.
-    pub fn scan(&mut self, bytes: &[u8], last: bool, most: usize, records: &mut Vec<Record>) -> Result<bool, Broken> {
+    pub(super) fn scan(&mut self, bytes: &[u8], last: bool, most: usize, records: &mut Vec<Record>) -> Result<bool, Broken> {
         match self.grammar {
             Grammar::Csv { .. } => self.scan_csv(bytes, last, most, records),
             Grammar::Lines => Ok(self.scan_lines(bytes, last, most, records)),

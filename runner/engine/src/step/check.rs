@@ -233,7 +233,7 @@ async fn collect(attempt: &Attempt, session: &mut dyn Session, query: &str) -> R
 /// Writes rows that broke checks, instead of those of the last time.
 async fn keep_failures(attempt: &mut Attempt, session: &mut dyn Session, stored: Vec<Stored>) -> Result<(), Failure> {
     for failures in stored {
-        attempt.send(session, "CREATE SCHEMA IF NOT EXISTS _errand_failures").await?;
+        attempt.ensure_schema(session, &failures.table).await?;
         let columns: Vec<String> = failures.columns.iter().map(|column| format!("{} VARCHAR", quote_identifier(column))).collect();
         let table = quote_table(&failures.table);
         attempt.send(session, &format!("CREATE OR REPLACE TABLE {table} ({})", columns.join(", "))).await?;

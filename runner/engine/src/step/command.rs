@@ -21,6 +21,8 @@ use crate::secret::SecretName;
 const GRACE: Duration = Duration::from_secs(10);
 /// Longest file of outputs.
 const MAX_OUTPUT_BYTES: u64 = 64 * 1024;
+/// How long output is still read after the program and its group have ended.
+const DRAIN: Duration = Duration::from_secs(2);
 /// Last lines of output that a failure repeats.
 const TAIL_LINES: usize = 5;
 /// Longest line that is logged; the rest of it is cut.
@@ -95,12 +97,23 @@ async fn supervise(attempt: &Attempt, mut child: Child) -> Result<(std::process:
             Err(Failure::new(FailureKind::Cancelled, "command::cancelled", "the program was stopped"))
         }
     };
-    // Children that the program left behind would keep the pipes open, and the run waiting.
+    // Children that the program left behind would keep the pipes open, and the run waiting; also those that left the group.
     signal(group, Signal::KILL);
-    let mut tail = stdout.await.unwrap_or_default();
-    tail.extend(stderr.await.unwrap_or_default());
+    let mut tail = drained(stdout).await;
+    tail.extend(drained(stderr).await);
     let skip = tail.len().saturating_sub(TAIL_LINES);
     Ok((status?, tail.into_iter().skip(skip).collect()))
+}
+
+/// The last lines of a stream, which may still be open in a process that is not ours any more.
+async fn drained(mut stream: tokio::task::JoinHandle<Vec<String>>) -> Vec<String> {
+    match tokio::time::timeout(DRAIN, &mut stream).await {
+        Ok(lines) => lines.unwrap_or_default(),
+        Err(_) => {
+            stream.abort();
+            Vec::new()
+        }
+    }
 }
 
 async fn stop(group: Option<Pid>, child: &mut Child) {

@@ -19,7 +19,8 @@ pub(super) async fn run(attempt: &mut Attempt, step: &ExportStep) -> Result<Effe
     let path = attempt.run.directory(&step.to)?.join(checked(&relative)?);
     let load = attempt.load(&format!("{}:{relative}", step.to));
     if path.exists() {
-        if let Some(effect) = attempt.already(ledger::find(session.as_mut(), &load).await?) {
+        if let Some(mut effect) = attempt.already(ledger::find(session.as_mut(), &load).await?) {
+            effect.outputs.insert("path".to_owned(), relative.into());
             return Ok(effect);
         }
     }

@@ -75,10 +75,8 @@ impl Ingest<'_> {
                 return self.nothing(attempt, session).await;
             }
         }
+        attempt.ensure_schema(session, &self.step.table).await?;
         attempt.send(session, "BEGIN TRANSACTION").await?;
-        if let Some(schema) = &self.step.table.schema {
-            attempt.send(session, &format!("CREATE SCHEMA IF NOT EXISTS {}", quote_identifier(schema))).await?;
-        }
         let staging = staging_table(&self.step.table, &self.load.id());
         match self.step.files.format {
             Format::Parquet => parquet::stage(self, attempt, session, &staging, &files).await?,

@@ -57,6 +57,7 @@ async fn build_table(attempt: &mut Attempt, session: &mut dyn Session, step: &Sq
     }
     let rendered = attempt.render(&step.sql)?;
     let (query, place) = single_query(&step.sql, &rendered)?;
+    attempt.ensure_schema(session, &materialize.table).await?;
     attempt.send(session, "BEGIN TRANSACTION").await?;
     let staging = staging_table(&materialize.table, &load.id());
     create_as(attempt, session, &load, &staging, materialize, query, place).await?;
@@ -86,15 +87,12 @@ async fn create_as(
     query: &str,
     place: Place,
 ) -> Result<(), Failure> {
-    if let Some(schema) = &materialize.table.schema {
-        attempt.send(session, &format!("CREATE SCHEMA IF NOT EXISTS {}", crate::warehouse::quote_identifier(schema))).await?;
-    }
     let head = format!("CREATE TABLE {} AS ", quote_table(staging));
     // The head stands on the query's first line, so that the warehouse counts lines as the file does.
     let sql = format!("{head}{query}");
-    let shift = head.chars().count() as u64;
+    let (shift, first_line) = (head.chars().count() as u64, place.line);
     attempt.send_at(session, &sql, Some(place)).await.map(|_| ()).map_err(|mut failure| {
-        if let Some(place) = failure.place.as_mut().filter(|place| place.column > shift) {
+        if let Some(place) = failure.place.as_mut().filter(|place| place.line == first_line && place.column > shift) {
             place.column -= shift;
         }
         failure.message = failure.message.replace(&staging.name, &format!("{} (staged as load {})", materialize.table, &load.id()[..8]));

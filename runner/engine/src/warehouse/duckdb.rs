@@ -95,18 +95,18 @@ impl DuckdbSession {
         tokio::select! {
             result = &mut task => joined(result)?,
             () = self.cancelled.cancelled() => {
-                self.interrupt_until_done(&mut task).await;
-                Err(cancelled())
+                // What ended well before the interrupt reached it, a commit above all, is not undone by calling it cancelled.
+                joined(self.interrupt_until_done(&mut task).await)?.map_err(|_| cancelled())
             }
         }
     }
 
     /// An interrupt that comes between two statements is lost, hence the repetition.
-    async fn interrupt_until_done<T>(&self, task: &mut JoinHandle<T>) {
+    async fn interrupt_until_done<T>(&self, task: &mut JoinHandle<T>) -> Result<T, tokio::task::JoinError> {
         loop {
             self.interrupt.interrupt();
-            if tokio::time::timeout(Duration::from_millis(20), &mut *task).await.is_ok() {
-                return;
+            if let Ok(ended) = tokio::time::timeout(Duration::from_millis(20), &mut *task).await {
+                return ended;
             }
         }
     }

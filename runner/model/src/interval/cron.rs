@@ -87,7 +87,7 @@ fn value(field: &Field, text: &str, written: &str) -> Result<u32, (String, Strin
         Ok(value) if text.bytes().all(|byte| byte.is_ascii_digit()) && (field.low..=field.high).contains(&value) => Ok(value),
         _ => {
             let words = if field.words.is_empty() { String::new() } else { format!(" or {} to {}", field.words[0], field.words[field.words.len() - 1]) };
-            let message = format!("`{written}` is not a {}", field.name);
+            let message = format!("`{written}` is no valid {}", field.name);
             Err((message, format!("write values from {} to {}{words}, `*`, ranges `a-b`, lists `a,b`, steps `*/n`", field.low, field.high)))
         }
     }

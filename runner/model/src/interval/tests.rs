@@ -88,7 +88,7 @@ fn what_is_no_schedule_is_refused_with_its_reason_and_at_once() {
     assert!(error("0 0 30 2 *", "UTC").message.contains("never comes"));
     assert!(error("0 0 31 4,6,9,11 *", "UTC").message.contains("never comes"));
     assert!(Schedule::parse("0 0 29 2 *", "UTC").is_ok() && Schedule::parse("0 0 30 2 MON", "UTC").is_ok());
-    assert!(error("0 25 * * *", "UTC").message.contains("`25` is not a hour"));
+    assert!(error("0 25 * * *", "UTC").message.contains("`25` is no valid hour"));
     assert!(error("* * * * * *", "UTC").message.contains("6 fields"));
     assert!(error("@daily", "UTC").help.contains("0 6 * * *"));
     for cron in ["", "0 6 * *", "a b c d e", "60 * * * *", "*/0 * * * *", "5/10 * * * *", "9-5 * * * *", "0 0 * JANUARY *", "0 0 ? * *", "0 0 * * 5#2", "-1 * * * *", "0 0 * * MON1"] {

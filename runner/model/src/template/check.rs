@@ -120,7 +120,7 @@ impl<'a, 's> Check<'a, 's> {
         let (state, last) = (scanner.within.clone(), scanner.last);
         let quote = if last_filter == Some("ident") { '"' } else { '\'' };
         scanner.last = Some(quote);
-        let glued = std::mem::replace(&mut self.after_value, true) || last.is_some_and(glues);
+        let glued = std::mem::replace(&mut self.after_value, state == Within::Code) || last.is_some_and(glues);
         match state {
             Within::Code if glued => {
                 let help = "put a space before it; to paste text as it is, write `| raw`";

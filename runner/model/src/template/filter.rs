@@ -3,6 +3,7 @@
 use jiff::civil;
 use jiff::fmt::strtime::BrokenDownTime;
 use jiff::{Timestamp, Zoned};
+use minijinja::value::ValueKind;
 use minijinja::{Environment, Error, ErrorKind, Value, filters, tests};
 
 use super::sql::{Pasted, quoted};
@@ -43,9 +44,7 @@ fn ident(value: &Value) -> Result<Value, Error> {
 /// Text pasted as it is. Whoever writes `raw` answers for what the value holds.
 fn raw(value: &Value) -> Result<Value, Error> {
     match value.kind() {
-        minijinja::value::ValueKind::String | minijinja::value::ValueKind::Number | minijinja::value::ValueKind::Bool => {
-            Ok(Value::from_object(Pasted(value.to_string())))
-        }
+        ValueKind::String | ValueKind::Number | ValueKind::Bool => Ok(Value::from_object(Pasted(scalar(value)?))),
         kind => Err(invalid(format!("{kind} cannot be pasted"))),
     }
 }
@@ -108,12 +107,13 @@ fn replace(value: &str, from: &str, to: &str) -> Result<String, Error> {
 ///
 /// Lists, mappings and nothing have no plain text.
 pub(super) fn scalar(value: &Value) -> Result<String, Error> {
-    use minijinja::value::ValueKind;
     if let Some(pasted) = value.downcast_object_ref::<Pasted>() {
         return Ok(pasted.0.clone());
     }
     match value.kind() {
-        ValueKind::String | ValueKind::Number | ValueKind::Bool => Ok(value.to_string()),
+        // minijinja writes them as Python does.
+        ValueKind::Bool => Ok(if value.is_true() { "true" } else { "false" }.to_owned()),
+        ValueKind::String | ValueKind::Number => Ok(value.to_string()),
         ValueKind::Seq | ValueKind::Iterable => Err(invalid("a list has no plain text; write `| join(\",\")`")),
         kind => Err(invalid(format!("{kind} has no plain text"))),
     }

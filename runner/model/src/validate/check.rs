@@ -48,7 +48,7 @@ fn kind(document: &ExpectationDocument, columns: Option<&[&str]>, cx: &mut Cx<'_
     }
     if let Some(accepted) = &document.accepted_values {
         let values = accepted.values.as_ref()?;
-        if values.is_empty() {
+        if cx.is_empty(values) {
             cx.error("definition::empty_value", "no value is accepted", "list the values", &values.span);
         }
         let column = column(accepted.column.as_ref()?, columns, cx);
@@ -84,7 +84,7 @@ fn column(written: &Spanned<String>, columns: Option<&[&str]>, cx: &mut Cx<'_>) 
 }
 
 fn columns(names: &Spanned<Vec<Spanned<String>>>, columns: Option<&[&str]>, cx: &mut Cx<'_>) -> Option<Vec<String>> {
-    if names.is_empty() {
+    if cx.is_empty(names) {
         cx.error("definition::empty_value", "there is no column here", "name at least one column", &names.span);
         return None;
     }

@@ -10,7 +10,7 @@ pub(super) fn command(document: &Spanned<CommandDocument>, cx: &mut Cx<'_>) -> O
     let run = document.run.as_ref().and_then(|run| arguments(run, cx));
     let working_dir = match &document.working_dir {
         Some(path) if path.trim() == "." => Some(String::new()),
-        Some(path) => Some(cx.path(path, "")?),
+        Some(path) => cx.path(path, ""),
         None => None,
     };
     let env = environment(document, cx);
@@ -20,6 +20,7 @@ pub(super) fn command(document: &Spanned<CommandDocument>, cx: &mut Cx<'_>) -> O
 
 fn arguments(run: &Spanned<Vec<Spanned<String>>>, cx: &mut Cx<'_>) -> Option<Vec<crate::template::Template>> {
     match run.first() {
+        None if !cx.is_empty(run) => None,
         None => {
             cx.error("definition::empty_value", "there is no program to run", "write `[program, argument, ...]`", &run.span);
             None

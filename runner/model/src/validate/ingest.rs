@@ -25,8 +25,9 @@ pub(super) struct Keys<'d> {
 pub(super) fn ingest(document: &Spanned<IngestDocument>, has_schedule: bool, cx: &mut Cx<'_>) -> Option<IngestStep> {
     let contract = document.schema_contract.as_ref().map_or(SchemaContract::Freeze, |contract| contract.value);
     let columns = columns(document, cx);
-    let mut known: Vec<&str> = columns.iter().map(|column| column.name.as_str()).collect();
-    let is_closed = !columns.is_empty() && contract != SchemaContract::Evolve;
+    let written = document.columns.iter().flat_map(|columns| &columns.value);
+    let mut known: Vec<&str> = written.filter_map(|column| column.name.as_ref()).map(|name| name.as_str()).collect();
+    let is_closed = !known.is_empty() && contract != SchemaContract::Evolve;
     let keys = Keys { mode: document.mode.as_ref(), default: Mode::Append, primary_key: document.primary_key.as_ref(), partition: None, cursor: document.cursor.as_ref() };
     let publish = publish(&keys, &document.span, is_closed.then_some(known.as_slice()), cx);
     let metadata = document.metadata.as_ref().is_none_or(|metadata| metadata.value);
@@ -80,7 +81,7 @@ pub(super) fn publish(keys: &Keys<'_>, at: &Span, columns: Option<&[&str]>, cx: 
         cx.error("definition::conflict", format!("mode `{mode}` has no use for `partition`"), help, &partition.span);
     }
     if let Some(key) = keys.primary_key {
-        if key.is_empty() {
+        if cx.is_empty(key) {
             cx.error("definition::empty_value", "`primary_key` has no column", "name at least one column, or remove the key", &key.span);
         }
         distinct(&key.value, cx);
@@ -123,7 +124,7 @@ pub(super) fn distinct(names: &[Spanned<String>], cx: &mut Cx<'_>) {
 
 fn columns(document: &IngestDocument, cx: &mut Cx<'_>) -> Vec<Column> {
     let Some(columns) = &document.columns else { return Vec::new() };
-    if columns.is_empty() {
+    if cx.is_empty(columns) {
         cx.error("definition::empty_value", "`columns` has no column", "name the columns, or remove the key", &columns.span);
     }
     let names: Vec<Spanned<String>> = columns.iter().filter_map(|column| column.name.clone()).collect();

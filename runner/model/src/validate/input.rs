@@ -130,7 +130,7 @@ pub(super) fn name_is_plain(name: &str, span: &crate::yaml::Span, cx: &mut Cx<'_
 }
 
 fn accepted_values(kind: InputType, values: &Spanned<Vec<Spanned<Scalar>>>, cx: &mut Cx<'_>) -> Vec<Value> {
-    if values.is_empty() {
+    if cx.is_empty(values) {
         cx.error("definition::empty_value", "`enum` accepts nothing", "list the values, or remove the key", &values.span);
     }
     let mut out = Vec::new();

@@ -166,7 +166,7 @@ fn alerts(document: &JobDocument, cx: &mut Cx<'_>) -> Option<Vec<Alert>> {
 
 fn alert(alert: &AlertDocument, document: &JobDocument, cx: &mut Cx<'_>) -> Option<Alert> {
     let (on, to) = (alert.on.as_ref()?, alert.to.as_ref()?);
-    for (is_empty, span) in [(on.is_empty(), &on.span), (to.is_empty(), &to.span)] {
+    for (is_empty, span) in [(cx.is_empty(on), &on.span), (cx.is_empty(to), &to.span)] {
         if is_empty {
             cx.error("definition::empty_value", "this list is empty: the alert tells nobody of anything", "name at least one, or remove the alert", span);
         }
@@ -193,7 +193,7 @@ fn alert(alert: &AlertDocument, document: &JobDocument, cx: &mut Cx<'_>) -> Opti
 
 fn steps(document: &JobDocument, root: &Node, timeout: Duration, cx: &mut Cx<'_>) -> Option<Vec<Step>> {
     let steps = document.steps.as_ref()?;
-    if steps.is_empty() || steps.len() > MAX_STEPS {
+    if cx.is_empty(steps) || steps.len() > MAX_STEPS {
         let message = format!("a job has 1 to {MAX_STEPS} steps, not {}", steps.len());
         let span = cx.head(&steps.span);
         cx.error("definition::step_count", message, "split the work into several jobs", &span);

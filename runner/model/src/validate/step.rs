@@ -123,7 +123,7 @@ fn expectations(document: &Spanned<CheckDocument>, cx: &mut Cx<'_>) -> Option<Ch
         (None, Some(query)) => cx.sql_text(query).map(Subject::Query),
         (None, None) => None,
     };
-    if let Some(expect) = document.expect.as_ref().filter(|expect| expect.is_empty()) {
+    if let Some(expect) = document.expect.as_ref().filter(|expect| cx.is_empty(expect)) {
         cx.error("definition::empty_value", "the check expects nothing", "add an expectation", &expect.span);
     }
     let expect = check::list(document.expect.as_ref(), None, cx);

@@ -159,10 +159,8 @@ pub(super) async fn publish(attempt: &mut Attempt, session: &mut dyn Session, st
 /// Keeps the first refused rows of a load that failed: instead of those of its last attempt, in a transaction of their own.
 pub(super) async fn keep(attempt: &mut Attempt, session: &mut dyn Session, step: &IngestStep, load_id: &str, rejected: &[Rejected]) -> Result<(), Failure> {
     let target = table_name(&step.table);
+    attempt.ensure_schema(session, &target).await?;
     attempt.send(session, "BEGIN TRANSACTION").await?;
-    if let Some(schema) = &target.schema {
-        attempt.send(session, &format!("CREATE SCHEMA IF NOT EXISTS {}", crate::warehouse::quote_identifier(schema))).await?;
-    }
     attempt.send(session, &create(&target)).await?;
     let table = quote_table(&target);
     attempt.send(session, &format!("DELETE FROM {table} WHERE load_id = {}", quote_text(load_id))).await?;

@@ -1,0 +1,175 @@
+//! `errand run`: checkout, definition, steps, report, and the exit code that tells how it ended.
+
+use std::io::Write;
+
+use errand_model::failure::{Failure, FailureKind};
+use errand_model::report::RunReport;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
+
+use super::selection::{Outline, Prepared, Refusal, Selection};
+use super::{Surroundings, print, style, tell, validate};
+use crate::checkout;
+use crate::report::store;
+use crate::report::text;
+use crate::run;
+use crate::settings::LogFormat;
+
+/// Runs a job and leaves a report.
+#[derive(clap::Args, Clone, Debug)]
+pub struct RunArgs {
+    /// Which run.
+    #[command(flatten)]
+    pub selection: Selection,
+    /// How the end of the run is told on stdout.
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+}
+
+/// How data is told on stdout.
+#[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// For people.
+    Text,
+    /// For scripts.
+    Json,
+}
+
+/// Runs the job. The exit code of its end.
+///
+/// # Errors
+///
+/// There is no runtime, or stdout or the report cannot be written. Everything else is a report.
+pub fn run(args: &RunArgs, surroundings: &Surroundings, out: &mut dyn Write) -> Result<u8, Failure> {
+    checkout::prepare()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(FailureKind::Transient, "run::no_runtime", format!("cannot start the runtime: {error}")))?;
+    let ended = runtime.block_on(started(args, surroundings));
+    // What still runs after a second signal is not waited for.
+    runtime.shutdown_background();
+    let (report, outline) = ended?;
+    finish(args, surroundings, &report, &outline, out)
+}
+
+/// Runs until the job ends, or until a second signal.
+async fn started(args: &RunArgs, surroundings: &Surroundings) -> Result<(RunReport, Outline), Failure> {
+    let cancelled = CancellationToken::new();
+    let mut signals = Signals::listen()?;
+    let mut outline = Outline::new(&args.selection, surroundings)?;
+    let span = tracing::info_span!("run", run_id = outline.run_id, job = args.selection.job);
+    let report = {
+        let work = to_its_end(&args.selection, surroundings, &mut outline, &cancelled).instrument(span);
+        tokio::pin!(work);
+        tokio::select! {
+            report = &mut work => Some(report),
+            () = signals.twice(&cancelled) => None,
+        }
+    };
+    let report = report.unwrap_or_else(|| {
+        let failure =
+            Failure::new(FailureKind::Cancelled, "run::stopped", "a second signal ended the run at once, its steps were not waited for");
+        outline.failed(failure.help("open transactions roll back by themselves; run it again"), surroundings.clock.now())
+    });
+    Ok((report, outline))
+}
+
+async fn to_its_end(selection: &Selection, surroundings: &Surroundings, outline: &mut Outline, cancelled: &CancellationToken) -> RunReport {
+    let prepared = {
+        let (selection, surroundings, cancelled, mut known) = (selection.clone(), surroundings.clone(), cancelled.clone(), outline.clone());
+        let prepare = move || {
+            let prepared = known.prepare(&selection, &surroundings, &cancelled);
+            (prepared, known)
+        };
+        tokio::task::spawn_blocking(prepare).await
+    };
+    let prepared = prepared.map(|(prepared, known)| {
+        *outline = known;
+        prepared
+    });
+    match prepared {
+        Ok(Ok(Prepared { request, scratch })) => {
+            let ended = tokio::spawn(run::execute(request).in_current_span()).await;
+            drop(scratch);
+            ended.unwrap_or_else(|error| outline.failed(defect(&error), surroundings.clock.now()))
+        }
+        Ok(Err(refusal)) => {
+            show_problems(&refusal, surroundings);
+            outline.failed(refusal.into_failure(), surroundings.clock.now())
+        }
+        Err(error) => outline.failed(defect(&error), surroundings.clock.now()),
+    }
+}
+
+fn defect(error: &tokio::task::JoinError) -> Failure {
+    Failure::new(FailureKind::Internal, "internal::panic", format!("a defect in errand ended the run: {error}"))
+        .help("please report it with the log of this run; open transactions were rolled back")
+}
+
+/// Problems of definitions are told as `errand validate` tells them, on stderr.
+pub(super) fn show_problems(refusal: &Refusal, surroundings: &Surroundings) {
+    let (Refusal::Invalid(validation), LogFormat::Text) = (refusal, surroundings.settings.log_format) else { return };
+    let mut drawn = Vec::new();
+    if validate::render(validation, surroundings.settings.stderr, &mut drawn).is_ok() {
+        surroundings.progress.print(&drawn);
+    }
+}
+
+/// Keeps the report, prints it, and says how it ended.
+fn finish(args: &RunArgs, surroundings: &Surroundings, report: &RunReport, outline: &Outline, out: &mut dyn Write) -> Result<u8, Failure> {
+    let settings = &surroundings.settings;
+    let redactor = settings.secrets.redactor();
+    let kept = outline.store.as_ref().map(|store| store.write(report, redactor)).transpose();
+    let path = kept.as_ref().ok().and_then(Option::as_deref).map(|path| path.strip_prefix(".").unwrap_or(path));
+    let told = match args.format {
+        Format::Text => redactor.redact(&text::summary(report, path, style(settings.stdout))).into_owned(),
+        Format::Json => store::json(report, redactor),
+    };
+    print(out, &told)?;
+    if let (Some(failure), Format::Json) = (&report.failure, args.format) {
+        tell(failure, surroundings);
+    }
+    match (&report.failure, kept) {
+        (Some(failure), Ok(_)) => Ok(failure.kind.exit_code()),
+        (Some(failure), Err(unkept)) => {
+            tell(&unkept, surroundings);
+            Ok(failure.kind.exit_code())
+        }
+        (None, Err(unkept)) => Err(unkept),
+        (None, Ok(_)) => Ok(0),
+    }
+}
+
+/// SIGINT and SIGTERM.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn listen() -> Result<Self, Failure> {
+        let listen = |kind| {
+            signal(kind)
+                .map_err(|error| Failure::new(FailureKind::Transient, "run::no_signals", format!("cannot listen to signals: {error}")))
+        };
+        Ok(Self { interrupt: listen(SignalKind::interrupt())?, terminate: listen(SignalKind::terminate())? })
+    }
+
+    /// Cancels at the first signal, returns at the second.
+    async fn twice(&mut self, cancelled: &CancellationToken) {
+        let signal = self.next().await;
+        tracing::warn!(signal, "cancelling the run, a second signal ends it at once");
+        cancelled.cancel();
+        let signal = self.next().await;
+        tracing::error!(signal, "ending the run at once");
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.interrupt.recv() => "SIGINT",
+            _ = self.terminate.recv() => "SIGTERM",
+        }
+    }
+}

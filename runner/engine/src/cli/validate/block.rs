@@ -1,0 +1,100 @@
+//! Problems as blocks of text: where, the source line with the place marked, what, and what to do.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::io::{self, Write};
+
+use errand_model::problem::{Problem, Severity, line_and_column};
+use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, SourceCode};
+
+use crate::repository::Validation;
+use crate::settings::Stream;
+
+/// Code of problems whose place holds a secret: it is not shown again.
+const SECRET: &str = "definition::literal_secret";
+/// Narrowest and widest block.
+const WIDTHS: std::ops::RangeInclusive<usize> = 40..=120;
+
+/// Writes each problem as a block, in the order of the validation.
+///
+/// # Errors
+///
+/// `out` cannot be written.
+pub fn render(validation: &Validation, stream: Stream, out: &mut dyn Write) -> io::Result<()> {
+    let theme = if stream.color { GraphicalTheme::unicode() } else { GraphicalTheme::unicode_nocolor() };
+    let width = stream.width.clamp(*WIDTHS.start(), *WIDTHS.end());
+    let handler = GraphicalReportHandler::new_themed(theme).with_width(width).with_links(false).with_context_lines(1).with_break_words(false);
+    for problem in &validation.problems {
+        let block = Block { problem, source: source(problem, validation) };
+        let mut text = String::new();
+        handler.render_report(&mut text, &block).map_err(|_| io::Error::other("a problem cannot be drawn"))?;
+        // miette leaves blanks at the end of lines.
+        for line in text.trim_matches('\n').lines() {
+            writeln!(out, "{}", line.trim_end())?;
+        }
+        writeln!(out)?;
+    }
+    Ok(())
+}
+
+fn source(problem: &Problem, validation: &Validation) -> Option<NamedSource<String>> {
+    let text = validation.texts.get(&problem.file)?;
+    let span = problem.span.clone()?;
+    let shown = if problem.code == SECRET { hidden(text, &span) } else { Cow::Borrowed(&**text) };
+    Some(NamedSource::new(&problem.file, shown.into_owned()))
+}
+
+/// The text with the characters of a place covered.
+fn hidden<'t>(text: &'t str, span: &std::ops::Range<usize>) -> Cow<'t, str> {
+    let Some(secret) = text.get(span.clone()) else { return Cow::Borrowed(text) };
+    let cover = |byte: u8| if byte.is_ascii_whitespace() { char::from(byte) } else { '*' };
+    Cow::Owned(format!("{}{}{}", &text[..span.start], secret.bytes().map(cover).collect::<String>(), &text[span.end..]))
+}
+
+#[derive(Debug)]
+struct Block<'a> {
+    problem: &'a Problem,
+    source: Option<NamedSource<String>>,
+}
+
+impl fmt::Display for Block<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.source.is_none() && !self.problem.file.is_empty() {
+            write!(f, "{}: ", self.problem.file)?;
+        }
+        f.write_str(&self.problem.message)
+    }
+}
+
+impl std::error::Error for Block<'_> {}
+
+impl Diagnostic for Block<'_> {
+    fn code<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
+        Some(Box::new(self.problem.code))
+    }
+
+    fn severity(&self) -> Option<miette::Severity> {
+        Some(match self.problem.severity {
+            Severity::Error => miette::Severity::Error,
+            Severity::Warning => miette::Severity::Warning,
+        })
+    }
+
+    fn help<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
+        self.problem.help.as_ref().map(|help| Box::new(help) as Box<dyn fmt::Display>)
+    }
+
+    fn source_code(&self) -> Option<&dyn SourceCode> {
+        self.source.as_ref().map(|source| source as &dyn SourceCode)
+    }
+
+    fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
+        let span = self.problem.span.clone()?;
+        let text = self.source.as_ref()?.inner();
+        // A place over several lines is marked at its first line: the rest is context that nobody asked for.
+        let start = span.start.min(text.len());
+        let first = text[start..span.end.clamp(start, text.len())].lines().next().map_or(0, |line| line.trim_end().len());
+        debug_assert!(line_and_column(text, start).0 > 0, "lines count from 1");
+        Some(Box::new(std::iter::once(LabeledSpan::underline(start..start + first.max(1).min(text.len() - start)))))
+    }
+}

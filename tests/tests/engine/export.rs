@@ -1,0 +1,111 @@
+//! `export`: every format, whole files only, once for an interval, never outside of the connection.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use duckdb::Connection;
+use e2e::project::{Project, text_rows};
+
+const TABLE: &str = "
+  - id: table
+    sql: { text: \"create or replace table t as select * from (values (1, 'a', date '2026-01-05'), (2, 'b, \\\"c\\\"', null)) as v(id, name, day)\" }
+";
+
+fn export(subject: &str, format: &str, path: &str) -> String {
+    format!("{TABLE}\n  - id: out\n    export: {{ {subject}, format: {format}, to: {{ connection: lake, path: '{path}' }} }}\n")
+}
+
+/// Every file below a directory, hidden ones too.
+fn files(directory: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(directory).expect("a directory").map(|entry| entry.expect("an entry").path());
+    let mut files: Vec<PathBuf> = entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect();
+    files.sort();
+    files
+}
+
+#[test]
+fn a_table_becomes_a_file_of_every_format() {
+    let project = Project::new();
+    let duckdb = Connection::open_in_memory().expect("a database in memory opens");
+    for (format, scan) in [("csv", "read_csv"), ("jsonl", "read_json"), ("parquet", "read_parquet")] {
+        project.steps(&export("table: t", format, &format!("out/{{{{ run.date }}}}/t.{format}")));
+        let run = project.run("2026-01-05").ok();
+        let file = project.path(&format!("data/out/2026-01-05/t.{format}"));
+        assert_eq!(text_rows(&duckdb, &format!("from {scan}('{}')", file.display())), ["1|a|2026-01-05", "2|b, \"c\"|NULL"], "{format}");
+        assert_eq!(run.counts("out"), [2, 2, 0, 0], "{format}");
+        assert_eq!(run.step("out")["bytes_written"], fs::metadata(&file).expect("it is there").len(), "{format}");
+        assert_eq!(run.step("out")["outputs"]["path"], format!("out/2026-01-05/t.{format}"));
+    }
+    let csv = fs::read_to_string(project.path("data/out/2026-01-05/t.csv")).expect("text");
+    assert_eq!(csv, "id,name,day\n1,a,2026-01-05\n2,\"b, \"\"c\"\"\",\n");
+    let jsonl = fs::read_to_string(project.path("data/out/2026-01-05/t.jsonl")).expect("text");
+    assert_eq!(jsonl.lines().next(), Some("{\"id\":1,\"name\":\"a\",\"day\":\"2026-01-05\"}"));
+}
+
+#[test]
+fn a_query_becomes_a_file() {
+    let project = Project::new();
+    project.steps(&export("query: 'select name from t where id = 1 order by id -- the first'", "csv", "out.csv"));
+    let _ = project.run("2026-01-05").ok();
+    assert_eq!(fs::read_to_string(project.path("data/out.csv")).expect("text"), "name\na\n");
+    project.write("jobs/load/out.sql", "select id\nfrom t\nwhere day is null;\n").steps(&export("file: out.sql", "csv", "out.csv"));
+    let _ = project.run("2026-01-05").ok();
+    assert_eq!(fs::read_to_string(project.path("data/out.csv")).expect("text"), "id\n2\n", "a changed definition writes again");
+}
+
+#[test]
+fn the_same_interval_writes_no_second_time_unless_the_file_is_gone() {
+    let project = Project::new();
+    project.steps(&export("table: t", "csv", "out.csv"));
+    let _ = project.run("2026-01-05").ok();
+    let file = project.path("data/out.csv");
+    let identity = || fs::metadata(&file).map(|metadata| (metadata.ino(), metadata.mtime_nsec())).expect("it is there");
+    let (before, content) = (identity(), project.content());
+    assert_eq!(project.run("2026-01-05").ok().how("out"), "already_done");
+    assert_eq!((identity(), project.content()), (before, content));
+    fs::remove_file(&file).expect("it is there");
+    assert_eq!(project.run("2026-01-05").ok().how("out"), "succeeded");
+    assert!(file.is_file());
+    assert_eq!(project.value("select count(*) from _errand.ledger where step = 'out'"), "1");
+}
+
+#[test]
+fn a_failure_half_way_leaves_no_file_and_the_old_one_as_it_was() {
+    let project = Project::new();
+    let broken = "query: \"select case when range = 900000 then error('half way') else range end as n from range(1000000)\"";
+    project.steps(&export(broken, "csv", "out.csv"));
+    let run = project.run("2026-01-05").expect_code(17);
+    assert!(run.message().contains("half way"), "{}", run.message());
+    assert_eq!(files(&project.path("data")), [""; 0].map(PathBuf::from));
+
+    project.write("data/out.csv", "old");
+    let _ = project.run("2026-01-06").expect_code(17);
+    assert_eq!(fs::read_to_string(project.path("data/out.csv")).expect("text"), "old");
+    assert_eq!(files(&project.path("data")).len(), 1);
+}
+
+#[test]
+fn a_path_out_of_the_connection_is_refused() {
+    let project = Project::new();
+    project.job(
+        "inputs: { path: { type: string } }",
+        &export("table: t", "csv", "{{ inputs.path }}"),
+    );
+    for path in ["../out.csv", "a/../../out.csv", "/tmp/errand-must-not-write.csv", "", "a/", "./out.csv"] {
+        let run = project.run_with(&["--interval", "2026-01-05", "--input", &format!("path={path}")]).fails(10, "export::bad_path");
+        assert!(run.message().contains(&format!("`{path}`")), "{}", run.message());
+    }
+    assert_eq!(files(&project.path("data")).len(), 0);
+    assert!(!project.path("out.csv").exists() && !Path::new("/tmp/errand-must-not-write.csv").exists());
+}
+
+#[test]
+fn a_link_out_of_the_connection_is_refused() {
+    let project = Project::new();
+    fs::create_dir(project.path("elsewhere")).expect("a directory can be made");
+    std::os::unix::fs::symlink(project.path("elsewhere"), project.path("data/link")).expect("a link can be made");
+    project.steps(&export("table: t", "csv", "link/out.csv"));
+    let _ = project.run("2026-01-05").expect_code(10);
+    assert_eq!(files(&project.path("elsewhere")).len(), 0);
+}
