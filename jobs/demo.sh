@@ -59,6 +59,9 @@ commit() {
     git -C jobs -c user.name=Demo -c user.email=demo@example.com -c commit.gpgsign=false commit --quiet --message "$1"
 }
 
+# People read this: log lines as text, wherever it runs.
+export ERRAND_LOG_FORMAT=text
+
 title 'Build'
 say 'The first build on a machine compiles the embedded warehouse, DuckDB, from C++: see the top of README.md.'
 cargo build --locked --workspace --bins

@@ -107,6 +107,21 @@ pub enum Outcome {
     Cancelled,
 }
 
+impl Outcome {
+    /// The word of the wire format.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Succeeded => "succeeded",
+            Self::AlreadyDone => "already_done",
+            Self::Warned => "warned",
+            Self::Skipped => "skipped",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
 /// One step with all its attempts.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StepReport {

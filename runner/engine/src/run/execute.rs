@@ -42,7 +42,7 @@ pub async fn execute(request: Request) -> RunReport {
     let failure = run_graph(&context, &mut graph, &mut reports, &deadline).await;
     let failure = failure.map(|failure| deadline.explain(failure, request.job.timeout));
     let report = report(request, reports.into_values().collect(), failure);
-    info!(outcome = ?report.outcome, duration_ms = report.duration_ms, "run ended");
+    info!(outcome = report.outcome.as_str(), duration_ms = report.duration_ms, "run ended");
     report
 }
 
@@ -223,7 +223,7 @@ async fn run_step(context: &Arc<Context>, at: usize) -> StepReport {
     }
     report.duration_ms = stopwatch.elapsed_ms();
     progress.finish(report.outcome);
-    info!(step = %step.id, outcome = ?report.outcome, rows_written = report.rows.written, duration_ms = report.duration_ms, "step ended");
+    info!(step = %step.id, outcome = report.outcome.as_str(), rows_written = report.rows.written, duration_ms = report.duration_ms, "step ended");
     report
 }
 
