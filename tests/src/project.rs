@@ -107,6 +107,13 @@ impl Project {
         Run { outcome, report }
     }
 
+    /// The warehouse, to read in. Close it before the next run: one process at a time opens the file.
+    #[must_use]
+    #[track_caller]
+    pub fn warehouse(&self) -> Connection {
+        read_only(&self.database())
+    }
+
     /// The rows of a query, sorted: values as text with `|` between them, `NULL` for none.
     ///
     /// # Panics
@@ -114,7 +121,7 @@ impl Project {
     #[must_use]
     #[track_caller]
     pub fn rows(&self, query: &str) -> Vec<String> {
-        let mut rows = text_rows(&read_only(&self.database()), query);
+        let mut rows = text_rows(&self.warehouse(), query);
         rows.sort();
         rows
     }
@@ -134,7 +141,7 @@ impl Project {
     /// What all tables hold, Errand's own included: name, number of rows, a sum over all values.
     #[must_use]
     pub fn content(&self) -> Vec<String> {
-        let warehouse = read_only(&self.database());
+        let warehouse = self.warehouse();
         let tables = text_rows(&warehouse, "SELECT format('\"{}\".\"{}\"', schema_name, table_name) FROM duckdb_tables()");
         let sum = |table: &String| format!("SELECT '{table}', count(*), coalesce(sum(hash(t)), 0) FROM {table} AS t");
         let mut content: Vec<String> = tables.iter().flat_map(|table| text_rows(&warehouse, &sum(table))).collect();

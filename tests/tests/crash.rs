@@ -5,9 +5,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use duckdb::Connection;
 use e2e::condition::{answer_within, wait_for};
 use e2e::errand::Running;
-use e2e::project::Project;
+use e2e::project::{Project, text_rows};
 
 const DAY: [&str; 2] = ["--interval", "2026-01-05"];
 
@@ -72,17 +73,20 @@ impl Input {
         let directory = tempfile::tempdir().expect("a temporary directory can be made");
         let path = |name: &str| directory.path().join(name).display().to_string();
         fs::create_dir(path("orders")).expect("the directory can be written");
-        let duckdb = duckdb::Connection::open_in_memory().expect("a database in memory opens");
+        let duckdb = Connection::open_in_memory().expect("a database in memory opens");
         let order = "range as id, range * 7919 % 500 as customer, cast(range % 10007 as decimal(12,2)) / 4 as amount, date '2026-01-01' + (range % 30)::integer as day";
         for part in 0..4 {
             let file = path(&format!("orders/{part}.csv"));
-            let copy = format!("COPY (SELECT {order} FROM range({part} * 25000, ({part} + 1) * 25000)) TO '{file}'");
+            let copy = format!("COPY (SELECT {order} FROM range({part} * 15000, ({part} + 1) * 15000)) TO '{file}'");
             duckdb.execute_batch(&copy).expect("DuckDB writes files");
         }
-        fs::write(path("orders/bad.csv"), "id,customer,amount,day\n-1,1,1.00,2026-01-01\n-2,x,1.00,2026-01-01\n").expect("the directory can be written");
-        let customer = "SELECT range % 20000 AS id, 'customer ' || hash(range) AS name, range AS version FROM range(30000)";
+        fs::write(path("orders/bad.csv"), "id,customer,amount,day\n-1,1,1.00,2026-01-01\n-2,x,1.00,2026-01-01\n")
+            .expect("the directory can be written");
+        let customer = "SELECT range % 8000 AS id, 'customer ' || hash(range) AS name, range AS version FROM range(12000)";
         for (end, options) in [("jsonl", "FORMAT json"), ("parquet", "FORMAT parquet")] {
-            duckdb.execute_batch(&format!("COPY ({customer}) TO '{}' ({options})", path(&format!("customers.{end}")))).expect("DuckDB writes files");
+            duckdb
+                .execute_batch(&format!("COPY ({customer}) TO '{}' ({options})", path(&format!("customers.{end}"))))
+                .expect("DuckDB writes files");
         }
         Self(directory)
     }
@@ -104,14 +108,15 @@ impl Input {
 }
 
 /// Columns whose values differ from run to run.
-const OF_THE_RUN: &str =
-    "run_id, attempt, recorded_at, _errand_run_id, _errand_loaded_at, _errand_valid_from, _errand_valid_to";
+const OF_THE_RUN: &str = "run_id, attempt, recorded_at, _errand_run_id, _errand_loaded_at, _errand_valid_from, _errand_valid_to";
 
 /// What a run left, without what differs from run to run: each table with its number of rows and a sum of them that knows no order,
 /// and each file with its content.
 fn fingerprint(project: &Project) -> Vec<String> {
-    let tables = project.rows("SELECT format('\"{}\".\"{}\"', schema_name, table_name) FROM duckdb_tables()");
-    let mut lines: Vec<String> = tables.iter().map(|table| table_fingerprint(project, table)).collect();
+    let warehouse = project.warehouse();
+    let tables = text_rows(&warehouse, "SELECT format('\"{}\".\"{}\"', schema_name, table_name) AS t FROM duckdb_tables()");
+    let mut lines: Vec<String> = tables.iter().map(|table| table_fingerprint(&warehouse, table)).collect();
+    lines.sort();
     for file in files(&project.path("out")) {
         let content = fs::read(&file).expect("a file can be read");
         let sum = content.iter().fold(0_u64, |sum, byte| sum.wrapping_mul(31).wrapping_add(u64::from(*byte)));
@@ -120,12 +125,18 @@ fn fingerprint(project: &Project) -> Vec<String> {
     lines
 }
 
-fn table_fingerprint(project: &Project, table: &str) -> String {
+fn table_fingerprint(warehouse: &Connection, table: &str) -> String {
     let (schema, name) = table.trim_matches('"').split_once("\".\"").expect("the query wrote both");
-    let kept = project.rows(&format!("SELECT column_name FROM duckdb_columns() WHERE schema_name = '{schema}' AND table_name = '{name}'"));
-    let kept: Vec<String> = kept.iter().filter(|column| !OF_THE_RUN.split(", ").any(|other| other == **column)).map(|column| format!("\"{column}\"")).collect();
+    let columns = format!("SELECT column_name FROM duckdb_columns() WHERE schema_name = '{schema}' AND table_name = '{name}'");
+    let mut columns = text_rows(warehouse, &columns);
+    columns.sort();
+    let kept: Vec<String> = columns
+        .iter()
+        .filter(|column| !OF_THE_RUN.split(", ").any(|other| other == **column))
+        .map(|column| format!("\"{column}\""))
+        .collect();
     let rows = format!("SELECT count(*), sum(hash({})) FROM {table}", kept.join(", "));
-    format!("{table} {} {}", kept.join(","), project.value(&rows))
+    format!("{table} {} {}", kept.join(","), text_rows(warehouse, &rows).join(""))
 }
 
 fn files(directory: &Path) -> Vec<PathBuf> {
@@ -177,7 +188,10 @@ fn completes(project: &Project, expected: &[String], moment: &str) {
     let run = project.run_with(&DAY).ok();
     assert_eq!(fingerprint(project), expected, "killed {moment}\n{}", run.outcome.stderr);
     let again = project.run_with(&DAY).ok();
-    assert!(["orders", "customers", "history", "running_sum", "large_file", "note"].iter().all(|step| again.how(step) == "already_done"), "killed {moment}");
+    assert!(
+        ["orders", "customers", "history", "running_sum", "large_file", "note"].iter().all(|step| again.how(step) == "already_done"),
+        "killed {moment}"
+    );
     assert_eq!(fingerprint(project), expected, "killed {moment}, and run once more");
 }
 

@@ -67,7 +67,7 @@ pub fn panics() {
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
         let what = panic_text(panic);
-        tracing::error!(error = %what, place, code = "internal::panic", "defect in errand, please report this line");
+        tracing::error!(error = %what, place, kind = "Errand.Internal", "defect in errand, please report this line");
         let trace = std::backtrace::Backtrace::capture();
         if trace.status() == std::backtrace::BacktraceStatus::Captured {
             tracing::error!("trace of the defect\n{trace}");

@@ -53,7 +53,9 @@ impl Validation {
     }
 
     fn sort(&mut self) {
-        let place = |problem: &Problem| (problem.file.clone(), problem.span.as_ref().map_or(0, |span| span.start), problem.code, problem.message.clone());
+        let place = |problem: &Problem| {
+            (problem.file.clone(), problem.span.as_ref().map_or(0, |span| span.start), problem.code, problem.message.clone())
+        };
         self.problems.sort_by_cached_key(place);
         self.problems.dedup();
         let named: std::collections::BTreeSet<&str> = self.problems.iter().map(|problem| problem.file.as_str()).collect();
@@ -120,7 +122,8 @@ impl Repository {
     ///
     /// There is no such job, or it has errors.
     pub fn job(&self, name: &str) -> Result<(Project, Job, Vec<Problem>), JobError> {
-        let (folders, _) = self.folders().map_err(|problem| JobError::Failure(Failure::new(FailureKind::Definition, problem.code, problem.message)))?;
+        let (folders, _) =
+            self.folders().map_err(|problem| JobError::Failure(Failure::new(FailureKind::Definition, problem.code, problem.message)))?;
         if !folders.iter().any(|folder| folder == name) {
             let help = match nearest(name, folders.iter().map(String::as_str)) {
                 Some(near) => format!("did you mean `{near}`?"),
@@ -187,7 +190,11 @@ impl Repository {
             return folders.iter().map(|folder| self.one(folder, project)).collect();
         }
         let next = AtomicUsize::new(0);
-        let work = || std::iter::from_fn(|| folders.get(next.fetch_add(1, Ordering::Relaxed))).map(|folder| self.one(folder, project)).collect::<Vec<_>>();
+        let work = || {
+            std::iter::from_fn(|| folders.get(next.fetch_add(1, Ordering::Relaxed)))
+                .map(|folder| self.one(folder, project))
+                .collect::<Vec<_>>()
+        };
         std::thread::scope(|scope| {
             let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
             workers.into_iter().flat_map(|worker| worker.join().expect("validation does not panic")).collect()
@@ -222,7 +229,8 @@ fn unreadable(file: &str, reading: Reading) -> Problem {
 
 /// A folder with YAML that is not `job.yaml` was surely meant as a job; one without any may hold shared SQL.
 fn misnamed(folder: &str, inside: &[disk::Entry]) -> Option<Problem> {
-    let is_yaml = |name: &str| Path::new(name).extension().is_some_and(|end| end.eq_ignore_ascii_case("yml") || end.eq_ignore_ascii_case("yaml"));
+    let is_yaml =
+        |name: &str| Path::new(name).extension().is_some_and(|end| end.eq_ignore_ascii_case("yml") || end.eq_ignore_ascii_case("yaml"));
     let yaml = inside.iter().find(|file| is_yaml(&file.name))?;
     let message = format!("`{folder}` has `{}` and no `job.yaml`", yaml.name);
     Some(Problem::error("repository::no_definition", message).file(&format!("{folder}/{}", yaml.name)).help("rename it to `job.yaml`"))

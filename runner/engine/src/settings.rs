@@ -113,7 +113,7 @@ impl Settings {
         let terminals = Terminals {
             stdout: std::io::stdout().is_terminal(),
             stderr: std::io::stderr().is_terminal(),
-            width: comfy_table::Table::new().width().map(usize::from),
+            width: comfy_table::Table::new().width().map(usize::from).filter(|width| *width > 0),
         };
         Self::new(std::env::vars_os(), &terminals, Path::new(DOCKER_MARK).exists())
     }

@@ -104,7 +104,7 @@ impl Attempt {
             step: self.step.id.to_string(),
             interval: request.interval.clone(),
             target: target.to_owned(),
-            digest: self.step.digest.clone(),
+            digest: self.run.digest(self.step.id.as_str()),
             inputs: self.run.inputs_text(),
         }
     }
@@ -215,10 +215,11 @@ fn single_query<'a>(template: &Template, rendered: &'a str) -> Result<(&'a str, 
 
 /// Adds the place of the statement; the line within it comes from the warehouse's `LINE n:`.
 fn located(failure: Failure, place: Option<Place>) -> Failure {
-    let Some(mut place) = place else { return failure };
     if failure.place.is_some() || failure.kind == FailureKind::Cancelled {
         return failure;
     }
+    let said = failure.message.split("\n\nLINE ").next().unwrap_or(&failure.message).trim().replace('\n', "; ");
+    let Some(mut place) = place else { return Failure { message: said, ..failure } };
     let mut lines = failure.message.lines().skip_while(|line| !line.starts_with("LINE "));
     if let (Some(line), caret) = (lines.next(), lines.next()) {
         let (number, text) = line["LINE ".len()..].split_once(": ").unwrap_or(("1", ""));
@@ -226,8 +227,7 @@ fn located(failure: Failure, place: Option<Place>) -> Failure {
         let shift = line.len() - text.len();
         place.column = caret.and_then(|caret| caret.find('^')).filter(|_| !text.starts_with("...")).map_or(0, |at| (at - shift + 1) as u64);
     }
-    let message = failure.message.split("\n\nLINE ").next().unwrap_or(&failure.message).trim().replace('\n', "; ");
-    Failure { message, ..failure }.at(place)
+    Failure { message: said, ..failure }.at(place)
 }
 
 #[cfg(test)]

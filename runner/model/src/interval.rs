@@ -94,9 +94,10 @@ impl Schedule {
         // Inclusive searches look at whole seconds: a start within a second is after its tick.
         let first = if first.is_some_and(|tick| tick < from) { self.next_after(from) } else { first };
         let ticks = std::iter::successors(first, |tick| self.next_after(*tick)).take_while(move |tick| *tick <= to);
-        ticks.scan(None, |before: &mut Option<Timestamp>, end| Some(before.replace(end).map(|start| (start, end)))).flatten().map(
-            |(start, end)| Interval { start, end, timezone: self.timezone.clone() },
-        )
+        ticks
+            .scan(None, |before: &mut Option<Timestamp>, end| Some(before.replace(end).map(|start| (start, end))))
+            .flatten()
+            .map(|(start, end)| Interval { start, end, timezone: self.timezone.clone() })
     }
 
     fn local(&self, moment: Timestamp) -> Zoned {
@@ -194,12 +195,15 @@ fn moment(text: &str, zone: &TimeZone) -> Result<Timestamp, String> {
     {
         return midnight(date, zone);
     }
-    let local: DateTime = text.parse().map_err(|_| format!("`{text}` is not a time: write `2026-11-19T06:00:00` or `2026-11-19T06:00:00+01:00`"))?;
+    let local: DateTime =
+        text.parse().map_err(|_| format!("`{text}` is not a time: write `2026-11-19T06:00:00` or `2026-11-19T06:00:00+01:00`"))?;
     let ambiguous = zone.to_ambiguous_zoned(local);
     match ambiguous.offset() {
         AmbiguousOffset::Unambiguous { .. } => ambiguous.unambiguous().map(|time| time.timestamp()).map_err(|error| error.to_string()),
         AmbiguousOffset::Gap { .. } => Err(format!("the clock skips `{text}` on that day; write it with an offset, such as `+01:00`")),
-        AmbiguousOffset::Fold { .. } => Err(format!("the clock shows `{text}` twice on that day; write it with an offset, such as `+01:00`")),
+        AmbiguousOffset::Fold { .. } => {
+            Err(format!("the clock shows `{text}` twice on that day; write it with an offset, such as `+01:00`"))
+        }
     }
 }
 
@@ -211,7 +215,8 @@ fn zone(name: &str) -> Result<TimeZone, (String, String)> {
         return Ok(zone);
     }
     let names: Vec<String> = jiff::tz::db().available().map(|name| name.as_str().to_owned()).collect();
-    let same_city = |known: &&str| known.rsplit('/').next().is_some_and(|city| city.eq_ignore_ascii_case(name.rsplit('/').next().unwrap_or(name)));
+    let same_city =
+        |known: &&str| known.rsplit('/').next().is_some_and(|city| city.eq_ignore_ascii_case(name.rsplit('/').next().unwrap_or(name)));
     let known = || names.iter().map(String::as_str);
     let help = match known().find(same_city).or_else(|| nearest(name, known())) {
         Some(near) => format!("did you mean `{near}`?"),

@@ -79,7 +79,11 @@ pub fn line_and_column(text: &str, at: usize) -> (usize, usize) {
 /// The known word nearest to a misspelt one, if one is near enough to be meant.
 #[must_use]
 pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let allowed = (word.chars().count() / 3).clamp(1, 3);
+    // Everything is near a word of one or two letters.
+    let allowed = match word.chars().count() {
+        0..=2 => 0,
+        length => (length / 3).clamp(1, 3),
+    };
     known
         .into_iter()
         .map(|candidate| (strsim::damerau_levenshtein(&word.to_lowercase(), &candidate.to_lowercase()), candidate))
@@ -97,6 +101,7 @@ mod tests {
         assert_eq!(nearest("shedule", ["schedule", "steps"]), Some("schedule"));
         assert_eq!(nearest("nedes", ["needs", "name"]), Some("needs"));
         assert_eq!(nearest("zebra", ["needs", "name"]), None);
+        assert_eq!(nearest("c", ["a", "C"]), Some("C"));
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod check;
 mod filter;
 pub mod place;
 pub mod sql;
+mod statement;
 
 use std::collections::BTreeSet;
 use std::io;
@@ -181,7 +182,9 @@ impl Expression {
     pub fn check(text: &str, origin: &Origin<'_>, scope: Option<&Scope>) -> Result<Self, Vec<Problem>> {
         if let Some(at) = text.find("{{").or_else(|| text.find("{%")) {
             let problem = Problem::error("template::braces", "a condition is written without braces");
-            return Err(vec![problem.at(origin.file, origin.span(&(at..at + 2))).help("write the expression alone: `inputs.full and run.attempt == 1`")]);
+            return Err(vec![
+                problem.at(origin.file, origin.span(&(at..at + 2))).help("write the expression alone: `inputs.full and run.attempt == 1`"),
+            ]);
         }
         let mut check = Check::new(text, Syntax::Text, origin, scope);
         if bounded(text, true, &mut check) {
@@ -218,13 +221,16 @@ impl Expression {
     /// Of kind `Definition`: as [`Template::render`], or the value is neither true nor false.
     pub fn holds(&self, values: &Values) -> Result<bool, Failure> {
         let expression = environment(Syntax::Text).compile_expression(&self.source);
-        let value = expression.and_then(|expression| expression.eval(values.0.clone())).map_err(|error| failure(&error, &self.file, self.line))?;
+        let value =
+            expression.and_then(|expression| expression.eval(values.0.clone())).map_err(|error| failure(&error, &self.file, self.line))?;
         match value.kind() {
             minijinja::value::ValueKind::Bool => Ok(value.is_true()),
             kind => {
                 let message = format!("the condition `{}` is {kind}, neither true nor false", self.source);
                 let place = Place { file: self.file.to_string(), line: self.line as u64, column: 0 };
-                Err(Failure::new(FailureKind::Definition, "template::not_boolean", message).at(place).help("compare it with something: `==`, `!=`, `<`"))
+                Err(Failure::new(FailureKind::Definition, "template::not_boolean", message)
+                    .at(place)
+                    .help("compare it with something: `==`, `!=`, `<`"))
             }
         }
     }
@@ -328,7 +334,9 @@ fn failing_tag(text: &str, error: &minijinja::Error) -> std::ops::Range<usize> {
     };
     let here = || tags.iter().zip(&on_line).filter(|(_, line)| **line <= wanted).map(|(tag, _)| tag);
     let word = error.detail().and_then(|detail| detail.strip_prefix(UNKNOWN_STATEMENT));
-    let names = |tag: &std::ops::Range<usize>| word.is_some_and(|word| text[tag.clone()].trim_start_matches(['{', '%', '-', '+', ' ', '\n']).starts_with(word));
+    let names = |tag: &std::ops::Range<usize>| {
+        word.is_some_and(|word| text[tag.clone()].trim_start_matches(['{', '%', '-', '+', ' ', '\n']).starts_with(word))
+    };
     let chosen = here().rfind(|tag| names(tag)).or_else(|| here().rfind(|tag| fails(tag))).or_else(|| here().last());
     chosen.cloned().unwrap_or(0..text.len())
 }
@@ -362,11 +370,17 @@ fn build(format: fn(&mut dyn std::fmt::Write, &minijinja::Value) -> Result<(), m
 fn failure(error: &minijinja::Error, file: &str, line: usize) -> Failure {
     let detail = error.detail().map_or_else(|| error.kind().to_string(), str::to_owned);
     let (code, message, help) = match error.kind() {
-        minijinja::ErrorKind::UndefinedError => {
-            ("template::undefined_value", format!("a value is not defined: {detail}"), "give it another value with `| default(...)`, or run the step that sets it")
+        minijinja::ErrorKind::UndefinedError => (
+            "template::undefined_value",
+            format!("a value is not defined: {detail}"),
+            "give it another value with `| default(...)`, or run the step that sets it",
+        ),
+        minijinja::ErrorKind::OutOfFuel => {
+            ("template::too_long", "the template does not come to an end in its bounds".to_owned(), "loop over fewer values")
         }
-        minijinja::ErrorKind::OutOfFuel => ("template::too_long", "the template does not come to an end in its bounds".to_owned(), "loop over fewer values"),
-        minijinja::ErrorKind::WriteFailure => ("template::too_long", format!("the text is longer than {MAX_OUTPUT} bytes"), "loop over fewer values"),
+        minijinja::ErrorKind::WriteFailure => {
+            ("template::too_long", format!("the text is longer than {MAX_OUTPUT} bytes"), "loop over fewer values")
+        }
         _ => ("template::bad_value", format!("a value cannot be put in place: {detail}"), "look at the values that this line uses"),
     };
     let place = Place { file: file.to_owned(), line: line as u64, column: 0 };

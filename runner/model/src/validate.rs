@@ -11,8 +11,8 @@ mod input;
 mod job;
 mod path;
 mod project;
-mod stray;
 mod step;
+mod stray;
 
 use std::sync::Arc;
 
@@ -95,7 +95,10 @@ impl Cx<'_> {
         match parse(text) {
             Ok(value) => Some(value),
             Err(expected) => {
-                self.problems.push(Problem::error("definition::bad_value", format!("`{}` is not {expected}", text.value)).at(&self.file, text.span.clone()));
+                self.problems.push(
+                    Problem::error("definition::bad_value", format!("`{}` is not {expected}", text.value))
+                        .at(&self.file, text.span.clone()),
+                );
                 None
             }
         }
@@ -212,7 +215,9 @@ impl Cx<'_> {
         };
         let Some(project) = self.project else { return Some(label) };
         let default = project.default_environment.as_str();
-        if let Some((message, help)) = project.environments.get(default).and_then(|environment| unfit(default, environment, &label, capability)) {
+        if let Some((message, help)) =
+            project.environments.get(default).and_then(|environment| unfit(default, environment, &label, capability))
+        {
             self.error("definition::unknown_connection", message, help, &span);
             return None;
         }
@@ -252,7 +257,8 @@ fn unfit(name: &str, environment: &Environment, label: &Label, capability: Capab
             Some((message, format!("name a connection of kind `{kinds}`")))
         }
         None => {
-            let known: Vec<&str> = environment.connections.iter().filter(|(_, connection)| fits(connection)).map(|(name, _)| name.as_str()).collect();
+            let known: Vec<&str> =
+                environment.connections.iter().filter(|(_, connection)| fits(connection)).map(|(name, _)| name.as_str()).collect();
             let help = match nearest(label.as_str(), known.iter().copied()) {
                 Some(near) => format!("did you mean `{near}`?"),
                 None => format!("declare it in errand.yaml; as {wanted} it has {}", words(&known)),

@@ -33,9 +33,18 @@ contacts:
 /// SQL files of every test.
 fn files() -> Memory {
     let texts = [
-        ("jobs/orders/daily_totals.sql", "select {{ run.date }} as day, sum(amount) as total\nfrom orders\nwhere region = {{ inputs.region }}\n"),
-        ("jobs/orders/broken.sql", "-- {{ run.id }}\nselect '{{ run.date }}', {{ inputs.regoin }},\n    {{ vars.nothing | uper }}\nfrom {{ schema }}.t {% include 'x' %}\n"),
-        ("jobs/orders/names.sql", "select\n  {{ run.dat }}, {{ inputs.regoin }}, {{ vars.limitt }}, {{ region }},\n  {{ steps.load.outputs.x }}, {{ steps.nope.outputs.x }}, {{ now() }},\n  {{ run.id | uper }}, {{ run.id is odd }}, \"{{ run.id }}\", E{{ run.id }}\n"),
+        (
+            "jobs/orders/daily_totals.sql",
+            "select {{ run.date }} as day, sum(amount) as total\nfrom orders\nwhere region = {{ inputs.region }}\n",
+        ),
+        (
+            "jobs/orders/broken.sql",
+            "-- {{ run.id }}\nselect '{{ run.date }}', {{ inputs.regoin }},\n    {{ vars.nothing | uper }}\nfrom {{ schema }}.t {% include 'x' %}\n",
+        ),
+        (
+            "jobs/orders/names.sql",
+            "select\n  {{ run.dat }}, {{ inputs.regoin }}, {{ vars.limitt }}, {{ region }},\n  {{ steps.load.outputs.x }}, {{ steps.nope.outputs.x }}, {{ now() }},\n  {{ run.id | uper }}, {{ run.id is odd }}, \"{{ run.id }}\", E{{ run.id }}\n",
+        ),
         ("jobs/orders/empty.sql", "\n"),
         ("jobs/orders/secret.sql", "select 1;\ncreate secret (key_id 'AKIAIOSFODNN7EXAMPLE');\n"),
     ];
@@ -47,7 +56,9 @@ struct Memory(BTreeMap<String, Arc<str>>);
 impl Files for Memory {
     fn text(&self, path: &str) -> Result<Arc<str>, FileError> {
         match path {
-            "jobs/orders/link.sql" => Err(FileError::Refused { message: "`link.sql` is a symbolic link".to_owned(), help: "put the file there".to_owned() }),
+            "jobs/orders/link.sql" => {
+                Err(FileError::Refused { message: "`link.sql` is a symbolic link".to_owned(), help: "put the file there".to_owned() })
+            }
             path => self.0.get(path).cloned().ok_or(FileError::Missing),
         }
     }
@@ -142,9 +153,14 @@ fn a_job_takes_what_it_does_not_say_from_the_project() {
 fn input_values_are_typed() {
     let (job, _) = check("orders", include_str!("definitions/valid.yaml"));
     let job = job.expect("valid");
-    let given = |pairs: &[(&str, &str)]| validate::inputs(&job, &pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect::<Vec<_>>());
+    let given = |pairs: &[(&str, &str)]| {
+        validate::inputs(&job, &pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect::<Vec<_>>())
+    };
     let values = given(&[("since", "2026-11-19"), ("full", "true"), ("rate", "0.5")]).expect("valid");
-    assert_eq!(serde_json::json!(values), serde_json::json!({ "region": "br", "since": "2026-11-19", "full": true, "rate": 0.5, "count": 3 }));
+    assert_eq!(
+        serde_json::json!(values),
+        serde_json::json!({ "region": "br", "since": "2026-11-19", "full": true, "rate": 0.5, "count": 3 })
+    );
     let mut told = String::new();
     for wrong in [
         &[("since", "2026-11-19"), ("regoin", "br")][..],

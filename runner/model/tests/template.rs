@@ -17,7 +17,8 @@ fn values() -> Values {
 }
 
 fn sql(text: &str) -> Result<String, String> {
-    let template = Template::parse(text, Syntax::Sql, "q.sql", (1, 1)).map_err(|problems| problems.iter().map(|p| format!("{}: {}", p.code, p.message)).collect::<Vec<_>>().join("; "))?;
+    let template = Template::parse(text, Syntax::Sql, "q.sql", (1, 1))
+        .map_err(|problems| problems.iter().map(|p| format!("{}: {}", p.code, p.message)).collect::<Vec<_>>().join("; "))?;
     template.render(&values()).map_err(|failure| format!("{failure}"))
 }
 
@@ -55,15 +56,43 @@ fn no_expression_gets_around_the_quoting() {
 #[test]
 fn values_stand_where_their_quoting_holds() {
     for wrong in [
-        "'{{ run.id }}'", "'a {{ run.id }}", "\"{{ run.id }}\"", "-- {{ run.id }}\n", "/* {{ run.id }} */", "$$ {{ run.id }} $$", "E{{ run.id }}", "e{{- ' x' }}",
-        "U&{{ run.id | ident }}", "'a'{{ run.id }}", "{{ run.id }}'a'", "{{ run.id }}{{ run.id }}", "{% for n in ['a', 'b'] %}{{ n }}{% endfor %}",
-        "{% if run.attempt %}'{% endif %}{{ run.id }}", "{% for n in [1] %}'{% endfor %}", "'a' {{- run.id }}", "{{ run.id -}} 'a'", "-- x {%- if true %}\n{%- endif %} {{ run.id }}",
-        "{% if true %}{{ run.id }}{% endif %}'a'", "E'\\' {{ run.id }} '", "'' {{- run.id }}",
+        "'{{ run.id }}'",
+        "'a {{ run.id }}",
+        "\"{{ run.id }}\"",
+        "-- {{ run.id }}\n",
+        "/* {{ run.id }} */",
+        "$$ {{ run.id }} $$",
+        "E{{ run.id }}",
+        "e{{- ' x' }}",
+        "U&{{ run.id | ident }}",
+        "'a'{{ run.id }}",
+        "{{ run.id }}'a'",
+        "{{ run.id }}{{ run.id }}",
+        "{% for n in ['a', 'b'] %}{{ n }}{% endfor %}",
+        "{% if run.attempt %}'{% endif %}{{ run.id }}",
+        "{% for n in [1] %}'{% endfor %}",
+        "'a' {{- run.id }}",
+        "{{ run.id -}} 'a'",
+        "-- x {%- if true %}\n{%- endif %} {{ run.id }}",
+        "{% if true %}{{ run.id }}{% endif %}'a'",
+        "E'\\' {{ run.id }} '",
+        "'' {{- run.id }}",
     ] {
         let told = sql(wrong).expect_err(wrong);
-        assert!(told.contains("template::quoted_value") || told.contains("template::glued") || told.contains("template::open_quote"), "{wrong}: {told}");
+        assert!(
+            told.contains("template::quoted_value") || told.contains("template::glued") || told.contains("template::open_quote"),
+            "{wrong}: {told}"
+        );
     }
-    for right in ["'it''s' || {{ run.id }}", "\"a\" = {{ run.id }}", "-- it's\n{{ run.id }}", "E'\\'' || {{ run.id }}", "like'\\' || {{ run.id }}", "$1 + {{ run.id }}", "'{{ run.id | raw }}'"] {
+    for right in [
+        "'it''s' || {{ run.id }}",
+        "\"a\" = {{ run.id }}",
+        "-- it's\n{{ run.id }}",
+        "E'\\'' || {{ run.id }}",
+        "like'\\' || {{ run.id }}",
+        "$1 + {{ run.id }}",
+        "'{{ run.id | raw }}'",
+    ] {
         assert!(sql(right).is_ok(), "{right}: {:?}", sql(right));
     }
 }
@@ -107,7 +136,10 @@ fn attacks_end_soon_and_small() {
     let loops = "{% for a in '0123456789' %}{% for b in '0123456789' %}{% for c in '0123456789' %}{% for d in '0123456789' %}{{ a }} and {% endfor %}{% endfor %}{% endfor %}{% endfor %}".repeat(50);
     let nested = format!("{}x{}", "{% for a in [1, 2] %}".repeat(100), "{% endfor %}".repeat(100));
     for attack in [
-        doubled, doubled_list, loops, nested,
+        doubled,
+        doubled_list,
+        loops,
+        nested,
         "{{ 'x' * 100000000 }}".to_owned(),
         "{{ ('x' * 100000000) | replace('x', 'yyyyyyyyyyyyyyyyyyyy') }}".to_owned(),
         format!("{{{{ {}1{} }}}}", "(".repeat(5000), ")".repeat(5000)),

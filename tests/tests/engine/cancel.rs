@@ -77,6 +77,18 @@ fn sigint_ends_the_run_well() {
 }
 
 #[test]
+fn a_run_that_waits_for_its_next_attempt_is_cancelled_at_once() {
+    let project = Project::new();
+    project.steps("\n  - id: long\n    retry: { max_attempts: 2, backoff: constant, interval: 1h, max_interval: 1h, on: any }\n    command: { run: ['false'] }\n");
+    let (running, id) = project.spawn(&["--interval", "2026-01-05"]);
+    wait_for("the first attempt", Duration::from_secs(20), || running.stderr().contains("tried again").then_some(()));
+    running.terminate();
+    let run = project.ended(running, &id).expect_code(16);
+    assert_eq!((run.how("long"), run.report()["outcome"].as_str()), ("cancelled", Some("cancelled")));
+    assert_eq!(run.attempt("long")["failure"]["code"], "command::failed", "why it waited");
+}
+
+#[test]
 fn an_export_that_is_cancelled_leaves_no_file() {
     let project = Project::new();
     project.steps(

@@ -7,8 +7,8 @@ const TABLES: &str = "
     sql:
       text: |
         create table parent as select * from (values (1), (2)) as v(id);
-        create table good as select * from (values (1, 'a', 1, timestamp '2999-01-01'), (2, 'b', null, null)) as v(id, kind, parent_id, at);
-        create table bad as select * from (values (1, 'a', 1, timestamp '2000-01-01'), (1, 'z', 9, null), (null, 'z', 2, null)) as v(id, kind, parent_id, at);
+        create table good as select * from (values (1, 'a', 1, timestamp '2999-01-01'), (2, 'b', null, null)) as v(id, kind, parent_id, seen);
+        create table bad as select * from (values (1, 'a', 1, timestamp '2000-01-01'), (1, 'z', 9, null), (null, 'z', 2, null)) as v(id, kind, parent_id, seen);
 ";
 
 const EXPECT: &str = "
@@ -17,7 +17,7 @@ const EXPECT: &str = "
         - accepted_values: { column: kind, values: [a, b, null] }
         - relationships: { column: parent_id, to: parent, field: id }
         - row_count: { min: 1, max: 2 }
-        - freshness: { column: at, max_age: 2h }
+        - freshness: { column: seen, max_age: 2h }
         - expression: id < 10 -- every id
         - sql: { text: select * from TABLE where id is null }
 ";
@@ -30,7 +30,8 @@ fn expect(project: &Project, table: &str, expect: &str) {
 
 /// For each check of the step `look`: name, whether it passed, how many rows break it.
 fn checks(run: &Run) -> Vec<String> {
-    let line = |check: &serde_json::Value| format!("{} {} {}", check["name"].as_str().unwrap_or_default(), check["passed"], check["failures"]);
+    let line =
+        |check: &serde_json::Value| format!("{} {} {}", check["name"].as_str().unwrap_or_default(), check["passed"], check["failures"]);
     run.attempt("look")["checks"].as_array().expect("a list").iter().map(line).collect()
 }
 
@@ -49,7 +50,12 @@ fn every_kind_fails_where_it_does_not_hold_and_all_are_reported() {
     expect(&project, "bad", EXPECT);
     let run = project.run("2026-01-05").fails(12, "check::failed");
     let found: Vec<String> = checks(&run).iter().map(|check| check.rsplitn(3, ' ').take(2).collect::<Vec<_>>().join(" ")).collect();
-    assert_eq!(found, ["1 false", "1 false", "2 false", "1 false", "null false", "null false", "1 false", "1 false"], "{:#?}", checks(&run));
+    assert_eq!(
+        found,
+        ["1 false", "1 false", "2 false", "1 false", "null false", "null false", "1 false", "1 false"],
+        "{:#?}",
+        checks(&run)
+    );
     for part in ["8 checks do not hold", "3 rows, at most 2 expected", "first: (1, 2)"] {
         assert!(run.message().contains(part), "{part}: {}", run.message());
     }
@@ -89,12 +95,14 @@ fn rows_that_break_a_check_are_kept_when_told_so() {
 #[test]
 fn a_query_can_be_checked() {
     let project = Project::new();
-    project.steps(&format!("{TABLES}
+    project.steps(&format!(
+        "{TABLES}
   - id: look
     check:
       query: select kind, count(*) as n from bad group by kind having count(*) > 1
       expect: [{{ row_count: {{ max: 0 }} }}]
-"));
+"
+    ));
     let run = project.run("2026-01-05").fails(12, "check::failed");
     assert!(run.message().contains("1 rows, at most 0 expected"), "{}", run.message());
 }
@@ -103,12 +111,14 @@ fn a_query_can_be_checked() {
 fn row_count_change_compares_with_the_last_interval_that_held() {
     let project = Project::new();
     let run = |day: &str, rows: u32| {
-        project.steps(&format!("
+        project.steps(&format!(
+            "
   - id: build
     sql: {{ text: 'select * from range({rows})', materialize: {{ table: t }} }}
   - id: look
     check: {{ table: t, expect: [{{ row_count: {{ change: 20% }} }}] }}
-"));
+"
+        ));
         project.run(day)
     };
     run("2026-01-05", 100).ok();
@@ -125,15 +135,17 @@ fn row_count_change_compares_with_the_last_interval_that_held() {
 #[test]
 fn freshness_names_the_newest_value_and_no_value_is_not_fresh() {
     let project = Project::new();
-    expect(&project, "bad", "\n        - freshness: { column: at, max_age: 1d }\n");
+    expect(&project, "bad", "\n        - freshness: { column: seen, max_age: 1d }\n");
     let run = project.run("2026-01-05").fails(12, "check::failed");
-    assert!(run.message().contains("newest `at` is 2000-01-01 00:00:00"), "{}", run.message());
-    project.steps("
+    assert!(run.message().contains("newest `seen` is 2000-01-01 00:00:00"), "{}", run.message());
+    project.steps(
+        "
   - id: look
-    check: { query: select * from good where at is null, expect: [{ freshness: { column: at, max_age: 1d } }] }
-");
+    check: { query: select * from good where seen is null, expect: [{ freshness: { column: seen, max_age: 1d } }] }
+",
+    );
     let run = project.run("2026-01-06").fails(12, "check::failed");
-    assert!(run.message().contains("no row has a `at`"), "{}", run.message());
+    assert!(run.message().contains("no row has a `seen`"), "{}", run.message());
 }
 
 #[test]
@@ -150,12 +162,14 @@ fn a_check_that_cannot_run_is_a_failure_of_its_own() {
 fn checks_run_again_in_every_run() {
     let project = Project::new();
     project.write("data/limit.csv", "n\n1\n");
-    project.steps("
+    project.steps(
+        "
   - id: build
     sql: { text: select 5 as n, materialize: { table: t } }
   - id: look
     check: { table: t, expect: [{ expression: n > 0 }] }
-");
+",
+    );
     let _ = project.run("2026-01-05").ok();
     let again = project.run("2026-01-05").ok();
     assert_eq!((again.how("build"), again.how("look")), ("already_done", "succeeded"));

@@ -24,7 +24,10 @@ fn it_sees_only_the_environment_that_it_declares() {
     let project = Project::within(Errand::new().env("LEAK", "leaked").env("ERRAND_SECRET_OTHER", "not-for-it"));
     project.job(
         "inputs: { who: { type: string, default: ada } }",
-        &shell("env | cut -d= -f1 | sort > names\nprintf %s \"$GREETING $NUMBER\" > greeting", "      env: { GREETING: 'hello {{ inputs.who }}', NUMBER: 5 }\n"),
+        &shell(
+            "env | cut -d= -f1 | sort > names\nprintf %s \"$GREETING $NUMBER\" > greeting",
+            "      env: { GREETING: 'hello {{ inputs.who }}', NUMBER: 5 }\n",
+        ),
     );
     let _ = project.run("2026-01-05").ok();
     let names = fs::read_to_string(project.path("jobs/load/names")).expect("it ran in the job's folder");
@@ -46,7 +49,11 @@ fn outputs_feed_later_steps() {
     ));
     let run = project.run("2026-01-05").ok();
     assert_eq!(project.rows("from t"), ["42|it's = fine"]);
-    assert_eq!(run.step("script")["outputs"], serde_json::json!({ "count": "42", "found": "yes", "note": "it's = fine" }), "only those it declares");
+    assert_eq!(
+        run.step("script")["outputs"],
+        serde_json::json!({ "count": "42", "found": "yes", "note": "it's = fine" }),
+        "only those it declares"
+    );
 }
 
 #[test]
@@ -111,9 +118,8 @@ fn a_secret_that_is_not_set_is_named() {
 #[test]
 fn its_whole_process_group_ends_with_its_timeout() {
     let project = Project::new();
-    let step = shell("trap '' TERM\nsleep 1000 &\necho $! > grandchild\nsleep 1000 & wait", "").replace("- id: script", "- id: script\n    timeout: 1s");
-    // The shell ignores SIGTERM, its children do not.
-    project.steps(&step.replace("trap '' TERM\n", ""));
+    let step = shell("sleep 1000 &\necho $! > grandchild\nwait", "");
+    project.steps(&step.replace("- id: script", "- id: script\n    timeout: 1s"));
     let run = project.run("2026-01-05").fails(15, "step::timeout");
     assert!(run.step("script")["duration_ms"].as_u64().is_some_and(|duration| (1000..3000).contains(&duration)), "{}", run.step("script"));
     let grandchild = fs::read_to_string(project.path("jobs/load/grandchild")).expect("it started");
@@ -134,12 +140,36 @@ fn its_whole_process_group_ends_with_the_run() {
 }
 
 #[test]
+fn a_second_signal_ends_a_run_at_once_whose_program_will_not_end() {
+    let project = Project::new();
+    project.steps(&shell("trap '' TERM\nsleep 1000 &\necho $! > half\nmv half grandchild\nwhile true; do wait; done", ""));
+    let (running, id) = project.spawn(&["--interval", "2026-01-05"]);
+    let grandchild = wait_for("the grandchild", Duration::from_secs(10), || fs::read_to_string(project.path("jobs/load/grandchild")).ok());
+    running.terminate();
+    wait_for("the first signal", Duration::from_secs(10), || running.stderr().contains("cancelling the run").then_some(()));
+    running.terminate();
+    let run = project.ended(running, &id).fails(16, "run::stopped");
+    assert_eq!(run.report()["outcome"], "cancelled");
+    wait_for("the end of the grandchild", Duration::from_secs(2), || (!runs(&grandchild)).then_some(()));
+}
+
+#[test]
 fn what_it_leaves_behind_ends_with_it() {
     let project = Project::new();
     project.steps(&shell("sleep 1000 &\necho $! > grandchild", ""));
     let _ = project.run("2026-01-05").ok();
     let grandchild = fs::read_to_string(project.path("jobs/load/grandchild")).expect("it started");
     wait_for("the end of the grandchild", Duration::from_secs(2), || (!runs(&grandchild)).then_some(()));
+}
+
+#[test]
+fn a_process_that_leaves_the_group_does_not_hold_the_run() {
+    let project = Project::new();
+    project.steps(&shell("setsid sleep 1000 &\necho $! > left", ""));
+    let run = project.run("2026-01-05").ok();
+    assert!(run.step("script")["duration_ms"].as_u64().is_some_and(|duration| duration < 5000), "{}", run.step("script"));
+    let left = fs::read_to_string(project.path("jobs/load/left")).expect("it started");
+    let _ = std::process::Command::new("/bin/kill").arg(left.trim()).status();
 }
 
 #[test]

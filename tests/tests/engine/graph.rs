@@ -21,7 +21,10 @@ fn build(id: &str, keys: &str, query: &str) -> String {
 
 fn outcomes(run: &e2e::project::Run) -> Vec<String> {
     let steps = run.report()["steps"].as_array().expect("a list");
-    steps.iter().map(|step| format!("{} {}", step["id"].as_str().unwrap_or_default(), step["outcome"].as_str().unwrap_or_default())).collect()
+    steps
+        .iter()
+        .map(|step| format!("{} {}", step["id"].as_str().unwrap_or_default(), step["outcome"].as_str().unwrap_or_default()))
+        .collect()
 }
 
 #[test]
@@ -42,9 +45,78 @@ fn steps_side_by_side_write_one_warehouse() {
 }
 
 #[test]
+fn steps_side_by_side_make_one_schema() {
+    let project = Project::new();
+    let steps: String = (0..8)
+        .map(|n| {
+            build(&format!("t{n}"), "needs: []", "select * from range(50000)")
+                .replace(&format!("table: t{n}"), &format!("table: mart.t{n}"))
+        })
+        .collect();
+    project.steps(&steps);
+    let _ = project.run("2026-01-05").ok();
+    assert_eq!(project.tables().len(), 8);
+}
+
+#[test]
+fn steps_side_by_side_write_one_table() {
+    let project = Project::new();
+    for mode in ["append", "merge, primary_key: [n]"] {
+        let table = mode.chars().take(5).collect::<String>();
+        let step = |n: u32| {
+            format!(
+                "
+  - id: s{n}
+    needs: []
+    sql: {{ text: select {n} as n, materialize: {{ table: {table}, mode: {mode} }} }}
+  - id: i{n}
+    needs: []
+    ingest: {{ source: {{ files: {{ connection: lake, path: {n}.csv, format: csv }} }}, target: {{ table: {table} }}, metadata: false, mode: {mode}, columns: [{{ name: n, type: integer }}] }}
+"
+            )
+        };
+        for n in 4..8 {
+            project.write(&format!("data/{n}.csv"), format!("n\n{n}0\n"));
+        }
+        project.steps(&(4..8).map(step).collect::<String>());
+        let _ = project.run("2026-01-05").ok();
+        assert_eq!(project.rows(&format!("from {table}")), ["4", "40", "5", "50", "6", "60", "7", "70"]);
+    }
+}
+
+#[test]
+fn without_an_interval_and_a_schedule_every_run_is_new_work() {
+    let project = Project::new();
+    project.steps("\n  - id: one\n    sql: { text: select 1 as n, materialize: { table: t, mode: append } }\n");
+    for _ in 0..2 {
+        let run = project.run_with(&[]).ok();
+        assert_eq!(run.report()["interval"]["start"], run.report()["interval"]["end"]);
+    }
+    assert_eq!(project.rows("from t"), ["1", "1"]);
+}
+
+#[test]
+fn an_environment_has_connections_of_its_own() {
+    let project = Project::new();
+    let definition = std::fs::read_to_string(project.path("errand.yaml")).expect("it is there");
+    let other = "\n  other:\n    connections:\n      warehouse: { duckdb: { path: elsewhere/w.duckdb } }\n    reports: { connection: kept, path: reports }\ncontacts:";
+    let other = other.replace("\n    reports", "\n      kept: { directory: { path: kept } }\n    reports");
+    project.write("errand.yaml", definition.replace("\ncontacts:", &other));
+    project.steps(&build("t", "needs: []", "select 1 as n"));
+    let run = project.run_with(&["--interval", "2026-01-05", "--env", "other"]);
+    assert_eq!(run.outcome.code(), Some(0), "{}", run.everything());
+    assert!(project.path("elsewhere/w.duckdb").is_file() && !project.database().exists());
+    assert!(project.path("kept/reports/run-1.json").is_file(), "the report is where the environment says");
+}
+
+#[test]
 fn a_step_follows_the_one_above_it() {
     let project = Project::new();
-    project.steps(&(build("a", "name: first", "select 1 as n") + &build("b", "name: second", "select n + 1 as n from a") + &build("c", "name: third", "select n + 1 as n from b")));
+    project.steps(
+        &(build("a", "name: first", "select 1 as n")
+            + &build("b", "name: second", "select n + 1 as n from a")
+            + &build("c", "name: third", "select n + 1 as n from b")),
+    );
     let run = project.run("2026-01-05").ok();
     assert_eq!(project.value("from c"), "3");
     assert_eq!(outcomes(&run), ["a succeeded", "b succeeded", "c succeeded"]);
@@ -53,7 +125,11 @@ fn a_step_follows_the_one_above_it() {
 #[test]
 fn needs_decide_the_order_not_the_place_in_the_file() {
     let project = Project::new();
-    project.steps(&(build("last", "needs: [first, second]", "select * from first union all select * from second") + &build("first", "needs: []", "select 1 as n") + &build("second", "needs: [first]", "select n + 1 as n from first")));
+    project.steps(
+        &(build("last", "needs: [first, second]", "select * from first union all select * from second")
+            + &build("first", "needs: []", "select 1 as n")
+            + &build("second", "needs: [first]", "select n + 1 as n from first")),
+    );
     let _ = project.run("2026-01-05").ok();
     assert_eq!(project.rows("from last"), ["1", "2"]);
 }
@@ -104,7 +180,12 @@ fn a_condition_that_is_false_skips_a_step_and_those_after_it_run() {
 #[test]
 fn a_step_can_be_run_with_what_it_needs() {
     let project = Project::new();
-    project.steps(&(build("a", "needs: []", "select 1 as n") + &build("b", "needs: [a]", "select * from a") + &build("c", "needs: [b]", "select * from b") + &build("d", "needs: []", "select 1 as n")));
+    project.steps(
+        &(build("a", "needs: []", "select 1 as n")
+            + &build("b", "needs: [a]", "select * from a")
+            + &build("c", "needs: [b]", "select * from b")
+            + &build("d", "needs: []", "select 1 as n")),
+    );
     let run = project.run_with(&["--interval", "2026-01-05", "--step", "b"]).ok();
     assert_eq!(outcomes(&run), ["a succeeded", "b succeeded", "c skipped", "d skipped"]);
     let run = project.run("2026-01-05").ok();
@@ -124,7 +205,15 @@ fn inputs_are_typed() {
         let inputs: Vec<&str> = inputs.iter().flat_map(|input| ["--input", input]).collect();
         project.run_with(&[&["--interval", "2026-01-05"], inputs.as_slice()].concat())
     };
-    for (wrong, word) in [("region=ar", "region"), ("n=many", "n"), ("n=1.5", "n"), ("rate=much", "rate"), ("on=maybe", "on"), ("day=2026-02-30", "day"), ("nothing=1", "nothing")] {
+    for (wrong, word) in [
+        ("region=ar", "region"),
+        ("n=many", "n"),
+        ("n=1.5", "n"),
+        ("rate=much", "rate"),
+        ("on=maybe", "on"),
+        ("day=2026-02-30", "day"),
+        ("nothing=1", "nothing"),
+    ] {
         let inputs: &[&str] = if wrong.starts_with("n=") { &[wrong] } else { &["n=1", wrong] };
         let run = given(inputs).expect_code(10);
         assert!(run.everything().contains(&format!("`{word}`")), "{wrong}: {}", run.everything());
@@ -158,10 +247,16 @@ fn an_interval_is_a_day_a_month_or_two_times() {
     assert_eq!(interval("2026-01-05T06:00/2026-01-05T07:00"), ["2026-01-05T06:00:00Z", "2026-01-05T07:00:00Z"]);
     assert_eq!(interval("2026-01-05T06:00:00Z/2026-01-06T06:00:00Z"), ["2026-01-05T06:00:00Z", "2026-01-06T06:00:00Z"]);
     for wrong in ["yesterday", "2026-02-30", "2026-01-06T00:00/2026-01-05T00:00"] {
-        let outcome = project.run_with(&["--interval", wrong]).outcome;
-        assert!(matches!(outcome.code(), Some(2 | 10)) && outcome.stderr.contains(wrong), "{wrong}: {:?} {}", outcome.code(), outcome.stderr);
+        let run = project.run_with(&["--interval", wrong]).expect_code(10);
+        assert!(run.everything().contains(wrong), "{wrong}: {}", run.everything());
     }
     let run = project.run_with(&[]).ok();
-    let length = project.value("select date_diff('hour', first::timestamp, last::timestamp) from (select left(first, 19) as first, left(last, 19) as last from t)");
-    assert!(["23", "24", "25"].contains(&length.as_str()), "the last complete interval of the schedule: {} {length}", run.report()["interval"]);
+    let length = project.value(
+        "select date_diff('hour', first::timestamp, last::timestamp) from (select left(first, 19) as first, left(last, 19) as last from t)",
+    );
+    assert!(
+        ["23", "24", "25"].contains(&length.as_str()),
+        "the last complete interval of the schedule: {} {length}",
+        run.report()["interval"]
+    );
 }

@@ -77,11 +77,17 @@ fn every_format_loads_in_every_mode_and_once_for_an_interval() {
             assert_eq!(project.rows(&format!("select id, name{valid} from {name}")), expected, "{name}");
             assert_eq!((second.counts(&name), second.how(&name)), ([2, 2, 0, 0], "succeeded"), "{name}");
             assert_eq!((again.counts(&name), again.how(&name)), ([2, 2, 0, 0], "already_done"), "{name}");
-            let places = format!("select distinct _errand_source, _errand_row, _errand_loaded_at is null from {name} where _errand_run_id = 'run-2'");
+            let places = format!(
+                "select distinct _errand_source, _errand_row, _errand_loaded_at is null from {name} where _errand_run_id = 'run-2'"
+            );
             assert_eq!(project.rows(&places), [format!("rows.{end}|1|false"), format!("rows.{end}|2|false")], "{name}");
         }
     }
-    assert_eq!(project.rows("select table_name from duckdb_tables() where table_name like '%\\_\\_%' escape '\\'"), [""; 0], "no staging table is left");
+    assert_eq!(
+        project.rows("select table_name from duckdb_tables() where table_name like '%\\_\\_%' escape '\\'"),
+        [""; 0],
+        "no staging table is left"
+    );
 }
 
 /// A step that loads the CSV files of `in/` into `t`, with more keys.
@@ -112,8 +118,12 @@ fn append_loads_each_file_once_for_good() {
     let run = project.run("2026-01-06").ok();
     assert_eq!(project.rows("select id, name, _errand_source, _errand_row from t"), ["1|a|in/a.csv|1", "2|b|in/b.csv|1", "3|c|in/b.csv|2"]);
     assert_eq!(run.counts("load"), [2, 2, 0, 0]);
-    let mut files: Vec<String> =
-        run.attempt("load")["files"].as_array().expect("a list").iter().map(|file| format!("{} {}", file["path"], file["already_loaded"])).collect();
+    let mut files: Vec<String> = run.attempt("load")["files"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|file| format!("{} {}", file["path"], file["already_loaded"]))
+        .collect();
     files.sort();
     assert_eq!(files, ["\"in/a.csv\" true", "\"in/b.csv\" false"]);
     assert_eq!(project.rows("select path, rows_read, target from _errand.files"), ["in/a.csv|1|t", "in/b.csv|2|t"]);
@@ -180,7 +190,12 @@ fn no_rows_replace_a_full_table_only_when_that_is_ok() {
             }
             let _ = project.run("2026-01-06").expect_code(code);
             assert_eq!(project.value("select count(*) from t"), left, "{on_empty}, a file without rows: {with_file}");
-            assert_eq!(project.rows("select column_name from duckdb_columns() where table_name = 't' and column_name not like '\\_errand%' escape '\\'"), ["id", "name"]);
+            assert_eq!(
+                project.rows(
+                    "select column_name from duckdb_columns() where table_name = 't' and column_name not like '\\_errand%' escape '\\'"
+                ),
+                ["id", "name"]
+            );
         }
     }
 }
@@ -249,7 +264,8 @@ fn the_report_accounts_for_every_file_and_row() {
     assert_eq!(run.counts("load"), [4, 2, 1, 1]);
     assert_eq!(run.step("load")["bytes_read"], 20 + 12);
     let files = run.attempt("load")["files"].as_array().expect("a list");
-    let files: Vec<String> = files.iter().map(|file| format!("{} {} {}", file["path"], file["rows"]["read"], file["rows"]["rejected"])).collect();
+    let files: Vec<String> =
+        files.iter().map(|file| format!("{} {} {}", file["path"], file["rows"]["read"], file["rows"]["rejected"])).collect();
     assert_eq!(files, ["\"in/a.csv\" 3 1", "\"in/b.csv\" 1 0"]);
     let ledger = "select step, target, rows_read, rows_written, rows_deduplicated, rows_rejected, run_id, attempt from _errand.ledger";
     assert_eq!(project.rows(ledger), ["load|t|4|2|1|1|run-1|1"]);
@@ -258,7 +274,10 @@ fn the_report_accounts_for_every_file_and_row() {
 #[test]
 fn a_failing_check_on_staged_rows_publishes_nothing() {
     let project = Project::new();
-    project.steps(&load(&keys(&["mode: append", "checks: [{ unique: [id], store_failures: true }, { expression: 'id > 0', severity: warn }]"])));
+    project.steps(&load(&keys(&[
+        "mode: append",
+        "checks: [{ unique: [id], store_failures: true }, { expression: 'id > 0', severity: warn }]",
+    ])));
     project.write("data/in/a.csv", "id,name\n1,a\n-2,b\n");
     let run = project.run("2026-01-05").ok();
     assert!(run.report()["warnings"][0].as_str().is_some_and(|text| text.contains("1 row breaks it")), "{}", run.report()["warnings"]);

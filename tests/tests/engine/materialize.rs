@@ -101,8 +101,12 @@ fn a_failing_check_publishes_nothing() {
     build("2");
     let run = project.run("2026-01-06").fails(12, "check::failed");
     assert!(run.message().contains("2 rows, at least 3 expected"), "{}", run.message());
-    let checks: Vec<(bool, bool)> =
-        run.attempt("build")["checks"].as_array().expect("a list").iter().map(|check| (check["passed"] == true, check["severity"] == "error")).collect();
+    let checks: Vec<(bool, bool)> = run.attempt("build")["checks"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|check| (check["passed"] == true, check["severity"] == "error"))
+        .collect();
     assert_eq!(checks, [(false, true), (true, true)], "every check ran");
     assert_eq!(project.value("select count(*) from t"), "4");
     assert_eq!(project.tables(), ["t"]);
@@ -113,7 +117,9 @@ fn a_failing_check_publishes_nothing() {
 fn an_empty_result_replaces_a_full_table_only_when_told_so() {
     let project = Project::new();
     let build = |rows: &str, checks: &str| {
-        project.steps(&format!("\n  - id: build\n    sql: {{ text: select * from range({rows}), materialize: {{ table: t }}, checks: [{checks}] }}\n"));
+        project.steps(&format!(
+            "\n  - id: build\n    sql: {{ text: select * from range({rows}), materialize: {{ table: t }}, checks: [{checks}] }}\n"
+        ));
     };
     build("0", "not_null: [range]");
     let _ = project.run("2026-01-04").ok();
@@ -133,7 +139,9 @@ fn rows_that_share_a_key_and_differ_are_named() {
     let project = Project::new();
     let build = |rows: &str| {
         let query = format!("select * from (values {rows}) as v(a, b, n)");
-        project.steps(&format!("\n  - id: build\n    sql: {{ text: \"{query}\", materialize: {{ table: t, mode: merge, primary_key: [a, b] }} }}\n"));
+        project.steps(&format!(
+            "\n  - id: build\n    sql: {{ text: \"{query}\", materialize: {{ table: t, mode: merge, primary_key: [a, b] }} }}\n"
+        ));
     };
     build("(1, 'x', 1), (1, 'y', 2), (1, 'x', 3), (2, null, 4), (2, null, 5)");
     let run = project.run("2026-01-05").fails(13, "publish::duplicate_key");

@@ -6,7 +6,7 @@ use duckdb::Connection;
 use e2e::condition::wait_for;
 use e2e::project::Project;
 
-const RETRY: &str = "retry: { max_attempts: 30, backoff: constant, interval: 1s }";
+const RETRY: &str = "retry: { max_attempts: 10, backoff: constant, interval: 1s }";
 
 fn hold(project: &Project) -> Connection {
     project.write("state/.keep", "");
@@ -24,8 +24,14 @@ fn a_warehouse_in_use_is_tried_again_until_it_is_free() {
     let run = project.ended(running, &id).ok();
     let attempts = run.step("build")["attempts"].as_array().expect("a list");
     assert!(attempts.len() >= 2, "{attempts:#?}");
-    assert_eq!((attempts[0]["failure"]["kind"].as_str(), attempts[0]["failure"]["code"].as_str()), (Some("transient"), Some("warehouse::locked")));
-    assert_eq!(attempts.iter().map(|attempt| attempt["number"].as_u64()).collect::<Vec<_>>(), (1..).take(attempts.len()).map(Some).collect::<Vec<_>>());
+    assert_eq!(
+        (attempts[0]["failure"]["kind"].as_str(), attempts[0]["failure"]["code"].as_str()),
+        (Some("transient"), Some("warehouse::locked"))
+    );
+    assert_eq!(
+        attempts.iter().map(|attempt| attempt["number"].as_u64()).collect::<Vec<_>>(),
+        (1..).take(attempts.len()).map(Some).collect::<Vec<_>>()
+    );
     assert_eq!(run.how("build"), "succeeded");
     assert_eq!(project.rows("from t"), ["1"]);
     assert_eq!(project.value("select attempt from _errand.ledger"), attempts.len().to_string());
@@ -46,12 +52,14 @@ fn without_retry_a_warehouse_in_use_names_the_process_that_uses_it() {
 #[test]
 fn a_second_run_while_the_first_runs_names_it() {
     let project = Project::new();
-    project.steps("
+    project.steps(
+        "
   - id: prepare
     sql: { text: create table t (n integer) }
   - id: wait
     command: { run: [/bin/sh, -c, 'touch waiting; until [ -e go ]; do sleep 0.01; done'] }
-");
+",
+    );
     let (running, id) = project.spawn(&["--interval", "2026-01-05"]);
     wait_for("the first run", Duration::from_secs(20), || project.path("jobs/load/waiting").exists().then_some(()));
     let second = project.run("2026-01-06").fails(14, "warehouse::locked");
@@ -74,7 +82,8 @@ fn a_failure_that_is_not_transient_is_tried_again_only_when_told_so() {
     std::fs::remove_file(project.path("jobs/load/tried")).expect("it ran");
     project.steps(&step(", on: any"));
     let run = project.run("2026-01-05").ok();
-    let outcomes: Vec<&str> = run.step("once")["attempts"].as_array().expect("a list").iter().filter_map(|attempt| attempt["outcome"].as_str()).collect();
+    let outcomes: Vec<&str> =
+        run.step("once")["attempts"].as_array().expect("a list").iter().filter_map(|attempt| attempt["outcome"].as_str()).collect();
     assert_eq!(outcomes, ["failed", "succeeded"]);
     assert!(run.step("once")["duration_ms"].as_u64().is_some_and(|duration| duration >= 500), "there is a pause: {}", run.step("once"));
 }
@@ -82,7 +91,9 @@ fn a_failure_that_is_not_transient_is_tried_again_only_when_told_so() {
 #[test]
 fn attempts_end_at_their_maximum() {
     let project = Project::new();
-    project.steps("\n  - id: never\n    retry: { max_attempts: 2, backoff: constant, interval: 1s, on: any }\n    command: { run: [/bin/false] }\n");
+    project.steps(
+        "\n  - id: never\n    retry: { max_attempts: 2, backoff: constant, interval: 1s, on: any }\n    command: { run: [/bin/false] }\n",
+    );
     let run = project.run("2026-01-05").fails(17, "command::failed");
     assert_eq!(run.step("never")["attempts"].as_array().map(Vec::len), Some(2));
 }
@@ -98,11 +109,13 @@ fn a_fault_of_the_definition_is_never_tried_again() {
 #[test]
 fn the_number_of_the_attempt_is_known_to_templates() {
     let project = Project::new();
-    project.steps("
+    project.steps(
+        "
   - id: second
     retry: { max_attempts: 3, backoff: constant, interval: 1s, on: any }
     sql: { text: \"select if({{ run.attempt }} < 2, error('too early'), {{ run.attempt }}) as n\", materialize: { table: t, mode: append } }
-");
+",
+    );
     let _ = project.run("2026-01-05").ok();
     assert_eq!(project.rows("from t"), ["2"]);
 }

@@ -258,17 +258,25 @@ fn bring(
         Location::Directory(_) | Location::Repository(_) | Location::Remote(_) => PathBuf::from("."),
     };
     let in_place = matches!(source.location, Location::Directory(_)) && source.reference.is_none();
-    let scratch = tempfile::Builder::new().prefix("errand-").tempdir().map_err(|error| {
-        Failure::new(FailureKind::Permanent, "checkout::scratch", format!("cannot make a scratch directory: {error}"))
-            .help("name a directory that may be written in `TMPDIR`")
-    })?;
+    let scratch = match tempfile::Builder::new().prefix("errand-").tempdir() {
+        Ok(scratch) => Some(scratch),
+        // A machine without a place for scratch files can still run what is already on its disk.
+        Err(_) if in_place => None,
+        Err(error) => {
+            let message = format!("cannot make a scratch directory: {error}");
+            return Err(
+                Failure::new(FailureKind::Permanent, "checkout::scratch", message).help("name a directory that may be written in `TMPDIR`")
+            );
+        }
+    };
+    let files = scratch.as_ref().map_or_else(|| tempfile::env::temp_dir().join("errand"), |scratch| scratch.path().to_owned());
     let credentials = match &source.location {
         Location::Remote(_) => credentials(settings)?,
         Location::Directory(_) | Location::Repository(_) => Credentials::default(),
     };
-    let checkout = checkout::fetch(&source, scratch.path(), Limits::default(), &credentials, cancelled)?;
-    let used = !in_place || checkout.root.starts_with(scratch.path());
-    Ok((checkout, used.then_some(scratch), state_dir))
+    let checkout = checkout::fetch(&source, &files, Limits::default(), &credentials, cancelled)?;
+    let scratch = scratch.filter(|scratch| checkout.root.starts_with(scratch.path()));
+    Ok((checkout, scratch, state_dir))
 }
 
 /// The secrets `git_token`, `git_username` and `git_ssh_key`, as far as they are set, and the known hosts.
@@ -310,10 +318,19 @@ fn read_if_there(file: &Path) -> Result<Option<String>, Failure> {
 fn interval(given: Option<&str>, job: &Job, now: Timestamp) -> Result<Interval, Failure> {
     let zone = job.schedule.as_ref().map_or(DEFAULT_ZONE, |schedule| schedule.timezone());
     if let Some(text) = given {
-        return Interval::parse(text, zone).map_err(|why| {
-            Failure::new(FailureKind::Definition, "run::bad_interval", format!("`{text}` is no interval: {why}"))
-                .help("write `2026-11-19`, `2026-11` or `<start>/<end>`")
-        });
+        if let Some(scheduled) = scheduled_on(text, job) {
+            return Ok(scheduled);
+        }
+        return Interval::parse(text, zone).map_err(|why| Failure::new(FailureKind::Definition, "run::bad_interval", why));
     }
     Ok(job.schedule.as_ref().and_then(|schedule| schedule.last_complete(now)).unwrap_or_else(|| Interval::instant(now, zone)))
+}
+
+/// `2026-11-19` of a job that runs once a day is the interval that its schedule begins on that day, not the calendar's: both would be
+/// loaded side by side.
+fn scheduled_on(text: &str, job: &Job) -> Option<Interval> {
+    let schedule = job.schedule.as_ref().filter(|_| text.len() == "2026-11-19".len())?;
+    let day = Interval::parse(text, schedule.timezone()).ok()?;
+    let first = schedule.intervals(day.start, Timestamp::MAX).next()?;
+    (first.start < day.end && first.end >= day.end).then_some(first)
 }

@@ -46,7 +46,8 @@ pub enum Format {
 /// The directory is no job repository, or `out` cannot be written (as `Internal`).
 pub fn run(args: &ValidateArgs, stream: Stream, out: &mut dyn Write) -> Result<u8, Failure> {
     let validation = Repository::open(&args.repo)?.validate();
-    write(&validation, args.format, stream, out).map_err(|error| Failure::new(FailureKind::Internal, "output::closed", error.to_string()))?;
+    write(&validation, args.format, stream, out)
+        .map_err(|error| Failure::new(FailureKind::Internal, "output::closed", error.to_string()))?;
     Ok(if validation.has_errors() { FailureKind::Definition.exit_code() } else { 0 })
 }
 

@@ -101,7 +101,7 @@ impl Cell {
     }
 }
 
-/// A table whose first column but `flexible` keep their width; that one is cut where room is short.
+/// A table whose columns keep their width, but for one that is cut where room is short.
 #[derive(Clone, Debug)]
 pub struct Table {
     titles: Vec<&'static str>,
@@ -112,7 +112,10 @@ pub struct Table {
 /// Between columns.
 const GAP: u16 = 2;
 
-/// The flexible column is not cut below this.
+/// A table that would cut its flexible column below this is a bad fit.
+const GOOD: usize = 16;
+
+/// The flexible column is never cut below this.
 const LEAST: usize = 10;
 
 impl Table {
@@ -126,7 +129,7 @@ impl Table {
     /// The first of several tables that fits, from the richest to the barest; the last one when none does.
     #[must_use]
     pub fn best(tables: Vec<Self>, width: usize) -> Option<Self> {
-        let fits = tables.iter().position(|table| table.least_width() <= width);
+        let fits = tables.iter().position(|table| table.good_width() <= width);
         let at = fits.unwrap_or(tables.len().saturating_sub(1));
         tables.into_iter().nth(at)
     }
@@ -169,9 +172,9 @@ impl Table {
         (0..self.titles.len()).map(|column| self.column_width(column)).sum::<usize>() + gaps
     }
 
-    fn least_width(&self) -> usize {
+    fn good_width(&self) -> usize {
         let flexible = self.column_width(self.flexible);
-        self.width() - flexible + flexible.min(LEAST)
+        self.width() - flexible + flexible.min(GOOD)
     }
 }
 

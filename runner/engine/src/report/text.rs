@@ -16,12 +16,12 @@ use super::table::{Cell, Style, Table, Tone};
 const SLOW_MS: u64 = 1_000;
 
 /// Characters of a commit id that are enough to know it by.
-const SHORT_COMMIT: usize = 10;
+const SHORT_COMMIT: usize = 7;
 
 /// Most lines of one list; the report holds the rest.
 const MOST: usize = 10;
 
-/// A line per run, newest first.
+/// A line per run, newest first. `ROWS` are those that the run itself wrote.
 #[must_use]
 pub fn runs(listing: &Listing, style: Style) -> String {
     let mut text = String::new();
@@ -55,7 +55,7 @@ fn runs_table(reports: &[RunReport], layout: RunsLayout) -> Table {
         let interval =
             report.interval.as_ref().map_or_else(|| "-".to_owned(), if short { figure::short_interval } else { figure::interval });
         let started = report.started_at.strftime(if short { "%m-%d %H:%M" } else { "%Y-%m-%d %H:%M:%S" }).to_string();
-        let written = report.steps.iter().map(|step| step.rows.written).sum();
+        let written = report.steps.iter().filter(|step| step.outcome == Outcome::Succeeded).map(|step| step.rows.written).sum();
         let rows = if layout >= RunsLayout::ShortFigures { figure::short_number(written) } else { number(written) };
         let mut cells = vec![
             Cell::text(&report.run_id),
@@ -174,7 +174,7 @@ fn commit(checkout: &CheckoutReport) -> &str {
 }
 
 const fn changes(checkout: &CheckoutReport) -> &'static str {
-    if checkout.uncommitted_changes { " with uncommitted changes" } else { "" }
+    if checkout.uncommitted_changes { ", uncommitted changes" } else { "" }
 }
 
 /// How much of a step stands in its line, from all to least.
@@ -236,7 +236,10 @@ fn failure_block(report: &RunReport, failure: &Failure, style: Style) -> String 
         text.push_str(&style.wrapped(2, &format!("help: {help}")));
     }
     let code = format!("code: {}, exit code {}", failure.code, failure.kind.exit_code());
-    let _ = writeln!(text, "  {}\n  {} {}", style.paint(Tone::Faint, &code), style.paint(Tone::Faint, "again:"), rerun(report));
+    let _ = writeln!(text, "  {}", style.paint(Tone::Faint, &code));
+    if report.checkout.is_some() {
+        let _ = writeln!(text, "  {} {}", style.paint(Tone::Faint, "again:"), rerun(report));
+    }
     text
 }
 
@@ -253,7 +256,9 @@ pub fn rerun(report: &RunReport) -> String {
             checkout.commit.iter().for_each(|commit| option("--ref", commit));
         }
     }
-    option("--env", &report.environment);
+    if !report.environment.is_empty() {
+        option("--env", &report.environment);
+    }
     if let Some(interval) = report.interval.as_ref().filter(|interval| interval.start != interval.end) {
         option("--interval", &format!("{}/{}", interval.start, interval.end));
     }

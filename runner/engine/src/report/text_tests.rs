@@ -170,7 +170,9 @@ fn listing() -> Listing {
         steps: Vec::new(),
         ..succeeded()
     };
-    let already_done = RunReport { run_id: "01kafx3m9q7r2t01".to_owned(), outcome: Outcome::AlreadyDone, interval: None, ..succeeded() };
+    let steps = succeeded().steps.into_iter().map(|step| StepReport { outcome: Outcome::AlreadyDone, ..step }).collect();
+    let already_done =
+        RunReport { steps, run_id: "01kafx3m9q7r2t01".to_owned(), outcome: Outcome::AlreadyDone, interval: None, ..succeeded() };
     Listing {
         reports: vec![failed(), succeeded(), already_done, cancelled],
         unreadable: vec![(".errand/runs/x.json".into(), "report of version 2, this errand reads up to 1".to_owned())],
@@ -239,7 +241,15 @@ fn a_run_without_checkout_steps_or_interval_is_shown() {
         Failure::new(FailureKind::Checkout, "checkout::no_such_ref", "no branch, tag or commit `mian`").help("did you mean `main`?");
     let report =
         RunReport { checkout: None, interval: None, steps: Vec::new(), outcome: Outcome::Failed, failure: Some(failure), ..succeeded() };
-    insta::assert_snapshot!(summary(&report, None, NARROW), @r"");
+    insta::assert_snapshot!(summary(&report, None, NARROW), @r"
+    orders failed in 3.2 s
+    run 01kafx3m9q7r2t5v
+
+    Errand.Checkout
+      no branch, tag or commit `mian`
+      help: did you mean `main`?
+      code: checkout::no_such_ref, exit code 11
+    ");
 }
 
 #[test]

@@ -95,7 +95,9 @@ fn links_are_refused_wherever_they_stand() {
 #[test]
 fn files_that_are_no_text_of_a_person_are_refused() {
     let root = repository();
-    for (job, sql) in [("big", vec![b' '; 1024 * 1024 + 1]), ("latin", b"select\n'\xE9'".to_vec()), ("mark", b"\xEF\xBB\xBFselect 1".to_vec())] {
+    for (job, sql) in
+        [("big", vec![b' '; 1024 * 1024 + 1]), ("latin", b"select\n'\xE9'".to_vec()), ("mark", b"\xEF\xBB\xBFselect 1".to_vec())]
+    {
         add_job(root.path(), job);
         write(root.path(), &format!("jobs/{job}/one.sql"), sql);
     }
@@ -125,7 +127,9 @@ fn a_broken_project_does_not_hide_the_problems_of_jobs() {
     write(root.path(), "jobs/orders/one.sql", "select {{ run.ident }}");
     let validation = validate(root.path());
     assert_eq!(told(&validation.problems), ["errand.yaml: version 2 is not known", "jobs/orders/one.sql: `run.ident` is not defined"]);
-    let JobError::Invalid(invalid) = Repository::open(root.path()).expect("a repository").job("orders").expect_err("broken") else { panic!("problems") };
+    let JobError::Invalid(invalid) = Repository::open(root.path()).expect("a repository").job("orders").expect_err("broken") else {
+        panic!("problems")
+    };
     assert_eq!(invalid.problems, validation.problems);
     assert_eq!(invalid.texts.keys().collect::<Vec<_>>(), ["errand.yaml", "jobs/orders/one.sql"]);
 }
@@ -153,6 +157,9 @@ fn the_committed_schemas_are_what_the_types_say() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../jobs");
     for (name, schema) in [("job", errand_model::schema::job()), ("project", errand_model::schema::project())] {
         let committed = fs::read_to_string(root.join(format!("{name}.schema.json"))).unwrap_or_default();
-        assert!(committed == format!("{schema:#}\n"), "jobs/{name}.schema.json is stale: run `errand schema {name} > jobs/{name}.schema.json`");
+        assert!(
+            committed == format!("{schema:#}\n"),
+            "jobs/{name}.schema.json is stale: run `errand schema {name} > jobs/{name}.schema.json`"
+        );
     }
 }

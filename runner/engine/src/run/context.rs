@@ -5,12 +5,14 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use errand_model::failure::{Failure, FailureKind};
-use errand_model::job::{Connection, Environment};
+use errand_model::job::{Connection, Environment, TableName};
 use errand_model::template::Values;
 use errand_model::value::Label;
 use serde_json::{Map, Value, json};
+use tokio::sync::OwnedMutexGuard;
+use tokio_util::sync::CancellationToken;
 
-use super::{Request, memory};
+use super::{Request, graph, memory};
 use crate::warehouse::{self, Budget, Warehouse, ledger};
 
 /// Shared by all steps of a run.
@@ -20,6 +22,8 @@ pub struct Context {
     environment: Environment,
     warehouses: tokio::sync::Mutex<HashMap<String, Arc<dyn Warehouse>>>,
     outputs: Mutex<BTreeMap<String, Map<String, Value>>>,
+    digests: BTreeMap<String, String>,
+    targets: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
 }
 
 impl Context {
@@ -31,8 +35,9 @@ impl Context {
     pub fn new(request: Request) -> Result<Self, Box<(Failure, Request)>> {
         match request.project.environments.get(&request.environment) {
             Some(environment) => {
-                let environment = environment.clone();
-                Ok(Self { request, environment, warehouses: tokio::sync::Mutex::default(), outputs: Mutex::default() })
+                let (environment, digests) = (environment.clone(), graph::digests(&request.job));
+                let (warehouses, outputs, targets) = (tokio::sync::Mutex::default(), Mutex::default(), Mutex::default());
+                Ok(Self { request, environment, warehouses, outputs, digests, targets })
             }
             None => {
                 let known = request.project.environments.keys().cloned().collect::<Vec<_>>().join(", ");
@@ -89,6 +94,21 @@ impl Context {
         Ok(warehouse)
     }
 
+    /// Waits until no other step of this run writes to a table, and keeps others from it until the guard is dropped: of two
+    /// transactions that make or change one table side by side, the warehouse would fail one.
+    ///
+    /// # Errors
+    ///
+    /// `Cancelled` when the step is cancelled meanwhile.
+    pub async fn hold(&self, connection: &Label, table: &TableName, cancelled: &CancellationToken) -> Result<OwnedMutexGuard<()>, Failure> {
+        let name = format!("{connection}:{table}").to_lowercase();
+        let target = Arc::clone(self.targets.lock().unwrap_or_else(PoisonError::into_inner).entry(name).or_default());
+        tokio::select! {
+            guard = target.lock_owned() => Ok(guard),
+            () = cancelled.cancelled() => Err(Failure::new(FailureKind::Cancelled, "run::cancelled", format!("cancelled while another step wrote `{table}`"))),
+        }
+    }
+
     /// Keeps what a step put out.
     pub fn put_outputs(&self, step: &str, outputs: Map<String, Value>) {
         self.outputs.lock().unwrap_or_else(PoisonError::into_inner).insert(step.to_owned(), outputs);
@@ -98,7 +118,13 @@ impl Context {
     pub fn values(&self, attempt: u32) -> Values {
         let outputs = self.outputs.lock().unwrap_or_else(PoisonError::into_inner);
         let steps: Map<String, Value> = outputs.iter().map(|(step, outputs)| (step.clone(), json!({ "outputs": outputs }))).collect();
-        values(&self.request, attempt, steps)
+        values(&self.request, attempt, &steps)
+    }
+
+    /// What decides the effect of a step: its definition and those of all that it needs.
+    #[must_use]
+    pub fn digest(&self, step: &str) -> String {
+        self.digests.get(step).cloned().unwrap_or_default()
     }
 
     /// Input values as one text with sorted keys, for load ids.
@@ -109,16 +135,16 @@ impl Context {
 }
 
 /// The closed context of templates.
-pub(super) fn values(request: &Request, attempt: u32, steps: Map<String, Value>) -> Values {
+pub(super) fn values(request: &Request, attempt: u32, steps: &Map<String, Value>) -> Values {
     let interval = &request.interval;
     Values::new(json!({
         "run": {
             "id": request.run_id,
             "job": request.job.name.as_str(),
             "date": interval.date(),
-            "start": interval.start.to_string(),
-            "end": interval.end.to_string(),
-            "scheduled_at": request.scheduled_at.unwrap_or(interval.end).to_string(),
+            "start": interval.local(interval.start),
+            "end": interval.local(interval.end),
+            "scheduled_at": interval.local(request.scheduled_at.unwrap_or(interval.end)),
             "attempt": attempt,
             "commit": request.checkout.commit.clone().unwrap_or_default(),
         },

@@ -96,7 +96,7 @@ async fn run_graph(context: &Arc<Context>, graph: &mut Graph<'_>, reports: &mut 
         let Some(joined) = running.join_next().await else { break };
         let (at, report) = joined.unwrap_or_else(|error| {
             let at = started.get(&error.id()).copied().unwrap_or_default();
-            (at, panicked(graph.step(at), &error))
+            (at, panicked(graph.step(at), &error, context.request.clock.now()))
         });
         graph.set(at, if passes(report.outcome) { Progress::Passed } else { Progress::Blocked });
         failure = failure.or_else(|| failure_of(&report));
@@ -152,21 +152,10 @@ fn unstarted(step: &Step, outcome: Outcome, reason: &str) -> StepReport {
 }
 
 /// A panic in a step is a report like any other failure.
-fn panicked(step: &Step, error: &tokio::task::JoinError) -> StepReport {
+fn panicked(step: &Step, error: &tokio::task::JoinError, now: jiff::Timestamp) -> StepReport {
     let failure = Failure::new(FailureKind::Internal, "run::panic", format!("step `{}` ended by a defect in errand: {error}", step.id));
     let failure = failure.help("please report it with the log of this run; the step's transaction was rolled back");
-    let now = jiff::Timestamp::UNIX_EPOCH;
-    let attempt = AttemptReport {
-        number: 1,
-        started_at: now,
-        duration_ms: 0,
-        outcome: Outcome::Failed,
-        rows: Default::default(),
-        statements: Vec::new(),
-        files: Vec::new(),
-        checks: Vec::new(),
-        failure: Some(failure),
-    };
+    let attempt = attempt_report(now, 1, 0, Record::default(), Outcome::Failed, Some(failure));
     StepReport { attempts: vec![attempt], reason: None, ..unstarted(step, Outcome::Failed, "") }
 }
 

@@ -26,6 +26,24 @@ pub(super) fn selected(job: &Job, only: &[String]) -> Result<BTreeSet<String>, F
     Ok(chosen)
 }
 
+/// What decides the effect of each step: its own digest and those of all that it needs, so that a changed step makes anew what is built
+/// on it.
+pub(super) fn digests(job: &Job) -> BTreeMap<String, String> {
+    let mut digests = BTreeMap::new();
+    for step in &job.steps {
+        let mut chain = BTreeMap::new();
+        let mut queue = vec![step];
+        while let Some(step) = queue.pop() {
+            if chain.insert(step.id.as_str(), step.digest.as_str()).is_none() {
+                queue.extend(job.steps.iter().filter(|other| step.needs.contains(&other.id)));
+            }
+        }
+        let chain: Vec<String> = chain.into_iter().map(|(id, digest)| format!("{id}={digest}")).collect();
+        digests.insert(step.id.to_string(), chain.join(","));
+    }
+    digests
+}
+
 fn find<'j>(job: &'j Job, id: &str) -> Result<&'j Step, Failure> {
     job.steps.iter().find(|step| step.id.as_str() == id).ok_or_else(|| {
         let known: Vec<&str> = job.steps.iter().map(|step| step.id.as_str()).collect();

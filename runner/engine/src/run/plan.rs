@@ -6,7 +6,7 @@ use errand_model::template::{Template, Values};
 use serde::Serialize;
 use serde_json::Map;
 
-use super::graph::selected;
+use super::graph::{Graph, Progress, selected};
 use super::{Request, context};
 use crate::source;
 
@@ -53,8 +53,10 @@ pub struct PlannedStep {
 pub async fn plan(request: &Request) -> Result<Plan, Failure> {
     let chosen = selected(&request.job, &request.only)?;
     let mut steps = Vec::new();
-    for step in request.job.steps.iter().filter(|step| chosen.contains(step.id.as_str())) {
-        steps.push(planned(request, step)?);
+    let mut graph = Graph::new(&request.job, &chosen);
+    while let Some(at) = graph.next_ready() {
+        graph.set(at, Progress::Passed);
+        steps.push(planned(request, graph.step(at))?);
     }
     Ok(Plan {
         job: request.job.name.to_string(),
@@ -65,7 +67,7 @@ pub async fn plan(request: &Request) -> Result<Plan, Failure> {
 }
 
 fn planned(request: &Request, step: &Step) -> Result<PlannedStep, Failure> {
-    let values = context::values(request, 1, Map::new());
+    let values = context::values(request, 1, &Map::new());
     let mut out = PlannedStep {
         id: step.id.to_string(),
         kind: step.kind.word().to_owned(),

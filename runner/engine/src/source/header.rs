@@ -32,7 +32,7 @@ pub(super) struct Mapping {
 
 /// Reads the header of a stream that has just been opened; none when the file holds no record at all.
 pub(super) fn read(stream: &mut Stream, dialect: &Dialect, path: &str) -> Result<Option<Header>, Failure> {
-    let Some(run) = stream.next(1, &|| false)? else { return Ok(None) };
+    let Some(run) = stream.next(1, &|_| false)? else { return Ok(None) };
     let Some(record) = run.records.first().copied() else { return Ok(None) };
     let place = |at: usize| {
         let mark = run.mark.forward(&run.bytes, at);

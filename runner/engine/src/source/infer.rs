@@ -78,7 +78,7 @@ impl Sample {
         }
         while !self.is_full() {
             let most = usize::try_from(RECORDS - self.records).unwrap_or(usize::MAX).min(1024);
-            let Some(run) = stream.next(most, &|| false)? else { break };
+            let Some(run) = stream.next(most, &|_| false)? else { break };
             self.run(&run, &fields, dialect);
         }
         Ok(())

@@ -203,8 +203,8 @@ fn wide(head: &[u8]) -> Option<Wide> {
     let zeros = |offset: usize| head.iter().skip(offset).step_by(2).filter(|byte| **byte == 0).count();
     let (even, odd, half) = (zeros(0), zeros(1), head.len() / 2);
     match half >= 2 {
-        true if odd * 10 >= half * 6 && even * 10 < half => Some(Wide::Little),
-        true if even * 10 >= half * 6 && odd * 10 < half => Some(Wide::Big),
+        true if odd * 10 >= half * 6 && even * 4 < odd => Some(Wide::Little),
+        true if even * 10 >= half * 6 && odd * 4 < even => Some(Wide::Big),
         _ => None,
     }
 }

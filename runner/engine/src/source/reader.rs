@@ -23,16 +23,24 @@ use super::{Batch, Resolved};
 /// Bytes of all records on their way, and of the batches made of them. One run of records is admitted even when it needs more.
 const BUDGET: usize = 24 << 20;
 /// Most records of a slab.
-const RECORDS: usize = 16 * 1024;
+const RECORDS: usize = 8 * 1024;
 /// Most cells of a slab, unless one record has more.
 const CELLS: usize = 128 * 1024;
 /// Most parsing threads: more than this wait for the one that reads.
-const WORKERS: usize = 8;
+const WORKERS: usize = 6;
 /// How often waiting threads look whether they should stop.
 const TICK: Duration = Duration::from_millis(50);
 
 type Parsed = Result<Batch, Failure>;
-type Answer = (usize, Receiver<Parsed>);
+
+/// What the reading thread tells the consumer.
+enum Answer {
+    /// A slab was handed out: what it costs, and where its batch will come from.
+    Slab(usize, Receiver<Parsed>),
+    /// Everything was handed out. Without this word an end is a defect, never the end of the rows.
+    End,
+}
+
 type Task = (Slab, Sender<Parsed>);
 
 /// Reads files into batches, in the order of the files. Blocks: belongs on a thread of its own.
@@ -51,8 +59,9 @@ struct Shared {
     cancel: CancellationToken,
     stopped: AtomicBool,
     progress: Arc<AtomicU64>,
-    /// Bytes admitted and not yet handed over.
-    used: Mutex<usize>,
+    /// Bytes and slabs admitted and not yet handed over.
+    used: Mutex<(usize, usize)>,
+    most_slabs: usize,
     freed: Condvar,
 }
 
@@ -71,7 +80,8 @@ impl Reader {
             cancel,
             stopped: AtomicBool::new(false),
             progress: Arc::new(AtomicU64::new(0)),
-            used: Mutex::new(0),
+            used: Mutex::new((0, 0)),
+            most_slabs: workers * 2 + 2,
             freed: Condvar::new(),
         });
         let (answer, answers) = channel();
@@ -113,19 +123,18 @@ impl Reader {
     fn receive(&self) -> Option<Result<Batch, Failure>> {
         let answer = self.answers.as_ref()?.recv();
         if self.shared.cancel.is_cancelled() {
-            return Some(Err(Failure::new(FailureKind::Cancelled, "source::cancelled", "reading the files was cancelled")));
+            return Some(Err(cancelled()));
         }
-        let (cost, batch) = match answer {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(failure)) => return Some(Err(failure)),
-            Err(_) => return None,
+        let ended = || {
+            if self.shared.is_stopped() { cancelled() } else { defect("a thread that reads files ended without an answer") }
         };
-        let batch = batch.recv().unwrap_or_else(|_| {
-            if self.shared.is_stopped() {
-                return Err(Failure::new(FailureKind::Cancelled, "source::cancelled", "reading the files was cancelled"));
-            }
-            Err(defect("a parsing thread ended without an answer"))
-        });
+        let (cost, batch) = match answer {
+            Ok(Ok(Answer::Slab(cost, batch))) => (cost, batch),
+            Ok(Ok(Answer::End)) => return None,
+            Ok(Err(failure)) => return Some(Err(failure)),
+            Err(_) => return Some(Err(ended())),
+        };
+        let batch = batch.recv().unwrap_or_else(|_| Err(ended()));
         self.shared.release(cost);
         Some(batch)
     }
@@ -156,20 +165,34 @@ impl Shared {
     /// Waits until there is room; false when it is time to stop.
     fn admit(&self, cost: usize) -> bool {
         let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
-        while *used > 0 && *used + cost > BUDGET {
+        while used.1 > 0 && (used.0 + cost > BUDGET || used.1 >= self.most_slabs) {
             if self.is_stopped() {
                 return false;
             }
             used = self.freed.wait_timeout(used, TICK).unwrap_or_else(PoisonError::into_inner).0;
         }
-        *used += cost;
+        *used = (used.0 + cost, used.1 + 1);
         !self.is_stopped()
     }
 
+    /// Waits until nothing is on its way, then says whether it is time to stop.
+    fn is_stopped_when_idle(&self) -> bool {
+        let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        while used.1 > 0 && !self.is_stopped() {
+            used = self.freed.wait_timeout(used, TICK).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        self.is_stopped()
+    }
+
     fn release(&self, cost: usize) {
-        *self.used.lock().unwrap_or_else(PoisonError::into_inner) -= cost;
+        let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        *used = (used.0 - cost, used.1 - 1);
         self.freed.notify_one();
     }
+}
+
+fn cancelled() -> Failure {
+    Failure::new(FailureKind::Cancelled, "source::cancelled", "reading the files was cancelled")
 }
 
 fn defect(message: &str) -> Failure {
@@ -200,6 +223,7 @@ fn read(shared: &Shared, answers: &Sender<Result<Answer, Failure>>, tasks: &Send
             return;
         }
     }
+    let _ = answers.send(Ok(Answer::End));
 }
 
 fn read_file(shared: &Shared, index: usize, answers: &Sender<Result<Answer, Failure>>, tasks: &Sender<Task>) -> Result<(), Failure> {
@@ -213,15 +237,20 @@ fn read_file(shared: &Shared, index: usize, answers: &Sender<Result<Answer, Fail
     let width = mapping.fields.max(plan.resolved().columns.len()).max(1);
     let most = (CELLS / width).clamp(1, RECORDS);
     let mut first_row = 1;
-    while let Some(Run { bytes, records, offset, mark }) = stream.next(most, &|| shared.is_stopped())? {
+    while let Some(Run { bytes, records, offset, mark }) =
+        stream.next(most, &|alone| if alone { shared.is_stopped_when_idle() } else { shared.is_stopped() })?
+    {
         let span = records.last().map_or(0, |record| record.end) - records.first().map_or(0, |record| record.start);
         let cost = span as usize * 2 + records.len() * width * size_of::<i128>();
         let count = records.len() as u64;
         let slab = Slab { file: index, bytes, records, first_row, offset, mark, mapping: Arc::clone(&mapping) };
         first_row += count;
         let (answer, receiver) = channel();
-        if !shared.admit(cost) || answers.send(Ok((cost, receiver))).is_err() || tasks.send((slab, answer)).is_err() {
+        if !shared.admit(cost) || answers.send(Ok(Answer::Slab(cost, receiver))).is_err() {
             return Ok(());
+        }
+        if tasks.send((slab, answer)).is_err() {
+            return Err(defect("no thread is left to parse records"));
         }
     }
     Ok(())

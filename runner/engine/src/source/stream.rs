@@ -66,14 +66,15 @@ impl Stream {
         self.splitter.keep_blank();
     }
 
-    /// The next records, at most `most`; none at the end. `is_stopped` is asked between reads.
-    pub(super) fn next(&mut self, most: usize, is_stopped: &dyn Fn() -> bool) -> Result<Option<Run>, Failure> {
+    /// The next records, at most `most`; none at the end. `is_stopped` is asked between reads whether to go on; with `true` it first waits
+    /// until no other records are on their way, for a buffer much larger than usual is needed.
+    pub(super) fn next(&mut self, most: usize, is_stopped: &dyn Fn(bool) -> bool) -> Result<Option<Run>, Failure> {
         if let Some(failure) = self.failure.take() {
             return Err(failure);
         }
         loop {
             if !self.fresh {
-                if self.ended || is_stopped() {
+                if self.ended || is_stopped(false) {
                     return Ok(None);
                 }
                 self.refill(is_stopped)?;
@@ -96,7 +97,7 @@ impl Stream {
     }
 
     /// Moves the unfinished record to the front of a buffer with room and fills the room.
-    fn refill(&mut self, is_stopped: &dyn Fn() -> bool) -> Result<(), Failure> {
+    fn refill(&mut self, is_stopped: &dyn Fn(bool) -> bool) -> Result<(), Failure> {
         let start = self.splitter.start();
         let tail = self.filled - start;
         if tail >= LONGEST {
@@ -111,6 +112,9 @@ impl Stream {
         } else {
             BUFFER
         };
+        if size > BUFFER * 4 && is_stopped(true) {
+            return Ok(());
+        }
         match Arc::get_mut(&mut self.buffer) {
             Some(buffer) if size <= buffer.len() => buffer.copy_within(start..self.filled, 0),
             _ => {
@@ -124,7 +128,7 @@ impl Stream {
         self.offset += start as u64;
         self.filled = tail;
         let Some(buffer) = Arc::get_mut(&mut self.buffer) else { return Ok(()) };
-        while self.filled < buffer.len() && !is_stopped() {
+        while self.filled < buffer.len() && !is_stopped(false) {
             let room = buffer.len() - self.filled;
             if room < 16 {
                 break;

@@ -36,8 +36,8 @@ pub(super) async fn run(attempt: &mut Attempt, step: &CommandStep) -> Result<Eff
     let (program, arguments) = words.split_first().expect("validation leaves at least one word");
     let directory = working_directory(attempt, step)?;
     let mut command = Command::new(resolve(program, &directory));
-    command.args(arguments).current_dir(&directory).env_clear().envs(environment(attempt, step)?);
-    command.env("ERRAND_OUTPUT", &output_file).env("HOME", scratch.path()).env("PATH", SEARCH_PATH);
+    command.args(arguments).current_dir(&directory).env_clear();
+    command.env("HOME", scratch.path()).env("PATH", SEARCH_PATH).envs(environment(attempt, step)?).env("ERRAND_OUTPUT", &output_file);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0).kill_on_drop(true);
     let stopwatch = attempt.run.request.clock.stopwatch();
     let child = command.spawn().map_err(|error| cannot_start(program, &directory, &error))?;
@@ -87,18 +87,18 @@ fn environment(attempt: &Attempt, step: &CommandStep) -> Result<Vec<(String, Str
 
 /// Follows the program to its end; stops its whole process group when the attempt is cancelled.
 async fn supervise(attempt: &Attempt, mut child: Child) -> Result<(std::process::ExitStatus, Vec<String>), Failure> {
-    let group = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
+    let group = Group(child.id().and_then(|id| Pid::from_raw(id.cast_signed())));
     let stdout = tokio::spawn(follow(child.stdout.take(), "stdout", log_target(attempt)));
     let stderr = tokio::spawn(follow(child.stderr.take(), "stderr", log_target(attempt)));
     let status = tokio::select! {
         status = child.wait() => status.map_err(|error| failure("cannot wait for the program", &error)),
         () = attempt.cancelled.cancelled() => {
-            stop(group, &mut child).await;
+            group.stop(&mut child).await;
             Err(Failure::new(FailureKind::Cancelled, "command::cancelled", "the program was stopped"))
         }
     };
     // Children that the program left behind would keep the pipes open, and the run waiting; also those that left the group.
-    signal(group, Signal::KILL);
+    drop(group);
     let mut tail = drained(stdout).await;
     tail.extend(drained(stderr).await);
     let skip = tail.len().saturating_sub(TAIL_LINES);
@@ -116,17 +116,28 @@ async fn drained(mut stream: tokio::task::JoinHandle<Vec<String>>) -> Vec<String
     }
 }
 
-async fn stop(group: Option<Pid>, child: &mut Child) {
-    signal(group, Signal::TERM);
-    if tokio::time::timeout(GRACE, child.wait()).await.is_err() {
-        signal(group, Signal::KILL);
+/// The process group of a program. Nothing of it is left when this is dropped, also when a second signal ends the run at once.
+struct Group(Option<Pid>);
+
+impl Group {
+    async fn stop(&self, child: &mut Child) {
+        self.signal(Signal::TERM);
+        if tokio::time::timeout(GRACE, child.wait()).await.is_err() {
+            self.signal(Signal::KILL);
+        }
+    }
+
+    /// A group that is already gone needs no signal.
+    fn signal(&self, signal: Signal) {
+        if let Some(group) = self.0 {
+            let _gone = kill_process_group(group, signal);
+        }
     }
 }
 
-/// A group that is already gone needs no signal.
-fn signal(group: Option<Pid>, signal: Signal) {
-    if let Some(group) = group {
-        let _gone = kill_process_group(group, signal);
+impl Drop for Group {
+    fn drop(&mut self) {
+        self.signal(Signal::KILL);
     }
 }
 
@@ -145,8 +156,7 @@ async fn follow(stream: Option<impl AsyncRead + Unpin>, name: &'static str, targ
     let mut reader = BufReader::with_capacity(MAX_LINE_BYTES, stream);
     let mut tail = std::collections::VecDeque::new();
     let mut line = Vec::new();
-    loop {
-        let Ok(chunk) = reader.fill_buf().await else { break };
+    while let Ok(chunk) = reader.fill_buf().await {
         let (used, complete) = match chunk.iter().position(|byte| *byte == b'\n') {
             Some(end) => (end + 1, true),
             None => (chunk.len(), chunk.is_empty()),

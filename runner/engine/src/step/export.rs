@@ -18,11 +18,11 @@ pub(super) async fn run(attempt: &mut Attempt, step: &ExportStep) -> Result<Effe
     let relative = attempt.render(&step.path)?;
     let path = attempt.run.directory(&step.to)?.join(checked(&relative)?);
     let load = attempt.load(&format!("{}:{relative}", step.to));
-    if path.exists() {
-        if let Some(mut effect) = attempt.already(ledger::find(session.as_mut(), &load).await?) {
-            effect.outputs.insert("path".to_owned(), relative.into());
-            return Ok(effect);
-        }
+    if path.exists()
+        && let Some(mut effect) = attempt.already(ledger::find(session.as_mut(), &load).await?)
+    {
+        effect.outputs.insert("path".to_owned(), relative.into());
+        return Ok(effect);
     }
     let query = match &step.subject {
         Subject::Table(table) => format!("SELECT * FROM {}", quote_table(table)),

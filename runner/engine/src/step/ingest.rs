@@ -18,7 +18,7 @@ use errand_model::value::ColumnType;
 use self::reject::Tally;
 use super::stage::{Stage, publish, staging_table};
 use super::{Attempt, Effect};
-use crate::source::{self, Batch, FileEntry, Reader, Resolved};
+use crate::source::{self, Batch, FileEntry, Origin, Reader, Resolved};
 use crate::warehouse::ledger::{self, Load, LoadedFile};
 use crate::warehouse::publish::{VALID_FROM, VALID_TO};
 use crate::warehouse::{AppendTarget, Capabilities, Chunk, NextChunk, Session, quote_identifier, quote_table};
@@ -29,6 +29,7 @@ pub(super) const METADATA: [&str; 4] = ["_errand_run_id", "_errand_source", "_er
 pub(super) async fn run(attempt: &mut Attempt, step: &IngestStep) -> Result<Effect, Failure> {
     let (mut session, capabilities) = attempt.session(&step.connection).await?;
     let session = session.as_mut();
+    let _alone = attempt.run.hold(&step.connection, &step.table, &attempt.cancelled).await?;
     let load = attempt.load(&step.table.to_string());
     if let Some(effect) = attempt.already(ledger::find(session, &load).await?) {
         return Ok(effect);
@@ -36,10 +37,11 @@ pub(super) async fn run(attempt: &mut Attempt, step: &IngestStep) -> Result<Effe
     if step.publish.mode == Mode::Append {
         ledger::refuse_second_append(session, &load).await?;
     }
-    let mut ingest = Ingest { step, load, capabilities, tally: Arc::new(Mutex::new(Tally::new(step.max_rejected))), digests: Vec::new() };
+    let mut ingest = Ingest { step, load, capabilities, tally: Arc::new(Mutex::new(Tally::new(step.max_rejected))), digests: Vec::new(), files: Vec::new() };
     let result = ingest.run(attempt, session).await;
     if result.is_err() {
         session.rollback().await?;
+        ingest.record_files(attempt);
         let kept = ingest.tally().take_first();
         if !kept.is_empty() {
             reject::keep(attempt, session, step, &ingest.load.id(), &kept).await?;
@@ -55,6 +57,7 @@ struct Ingest<'a> {
     capabilities: &'static Capabilities,
     tally: Arc<Mutex<Tally>>,
     digests: Vec<String>,
+    files: Vec<FileEntry>,
 }
 
 impl Ingest<'_> {
@@ -62,11 +65,20 @@ impl Ingest<'_> {
         self.tally.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// How far each file came, for the report of a success and of a failure.
+    fn record_files(&self, attempt: &mut Attempt) {
+        attempt.record.files.retain(|file| file.already_loaded);
+        for (file, rows) in self.files.iter().zip(self.tally().files()) {
+            attempt.record.files.push(FileReport { path: file.path.clone(), bytes: file.bytes, rows: *rows, already_loaded: false });
+        }
+    }
+
     async fn run(&mut self, attempt: &mut Attempt, session: &mut dyn Session) -> Result<Effect, Failure> {
         let pattern = attempt.render(&self.step.files.path)?;
         let root = attempt.run.directory(&self.step.files.connection)?;
         let found = blocking({ let pattern = pattern.clone(); move || source::list(&root, &pattern) }).await?;
         let files = self.unseen(attempt, session, found).await?;
+        self.files.clone_from(&files);
         let bytes: u64 = files.iter().map(|file| file.bytes).sum();
         attempt.progress.set_total_bytes(bytes);
         if files.is_empty() {
@@ -136,6 +148,8 @@ impl Ingest<'_> {
         let resolved =
             blocking(move || source::resolve(&list, &step.files, &step.columns, existing.as_deref(), step.schema_contract)).await?;
         attempt.record.warnings.extend(resolved.warnings.iter().cloned());
+        let added = resolved.columns.iter().filter(|column| column.origin == Origin::Added);
+        attempt.record.warnings.extend(added.map(|column| format!("column `{}` ({}) is new", column.name, column.kind)));
         self.create(attempt, session, staging, &resolved).await?;
         let rejects = reject::staging_table(staging);
         attempt.send(session, &reject::create(&rejects)).await?;
@@ -242,9 +256,7 @@ impl Ingest<'_> {
                 return self.nothing(attempt, session).await;
             }
         }
-        for (file, rows) in files.iter().zip(&per_file) {
-            attempt.record.files.push(FileReport { path: file.path.clone(), bytes: file.bytes, rows: *rows, already_loaded: false });
-        }
+        self.record_files(attempt);
         let loaded: Vec<LoadedFile> = files
             .iter()
             .zip(&per_file)
@@ -260,6 +272,8 @@ impl Ingest<'_> {
             checks: &self.step.checks,
             metadata: &METADATA,
             files: &loaded,
+            // Without a file the table is emptied, but the interval stays open: files may still come.
+            is_done: !files.is_empty(),
             rejected: rows.rejected,
             read: rows.read,
         };
@@ -272,7 +286,10 @@ impl Ingest<'_> {
 async fn existing_columns(session: &mut dyn Session, table: &TableName) -> Result<Option<Vec<(String, ColumnType)>>, Failure> {
     let columns = session.columns(table).await?;
     let own = |name: &str| METADATA.contains(&name) || name == VALID_FROM || name == VALID_TO;
-    Ok(columns.map(|columns| columns.into_iter().filter(|column| !own(&column.name)).filter_map(|column| Some((column.name, column.kind?))).collect()))
+    let data = |columns: Vec<crate::warehouse::TableColumn>| -> Vec<(String, ColumnType)> {
+        columns.into_iter().filter(|column| !own(&column.name)).filter_map(|column| Some((column.name, column.kind?))).collect()
+    };
+    Ok(columns.map(data).filter(|columns| !columns.is_empty()))
 }
 
 fn with_metadata(batch: Batch, path: &str, metadata: bool) -> Result<RecordBatch, Failure> {

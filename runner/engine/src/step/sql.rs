@@ -9,13 +9,17 @@ use super::stage::{Stage, publish, staging_table};
 use super::{Attempt, Effect, single_query, statements};
 use crate::warehouse::ledger::{self, Load};
 use crate::warehouse::publish::count;
+use crate::warehouse::statement::Statement;
 use crate::warehouse::{Session, quote_table};
 
 pub(super) async fn run(attempt: &mut Attempt, step: &SqlStep) -> Result<Effect, Failure> {
     let (mut session, _) = attempt.session(&step.connection).await?;
     let session = session.as_mut();
     let result = match &step.materialize {
-        Some(materialize) => build_table(attempt, session, step, materialize).await,
+        Some(materialize) => {
+            let _alone = attempt.run.hold(&step.connection, &materialize.table, &attempt.cancelled).await?;
+            build_table(attempt, session, step, materialize).await
+        }
         None => run_statements(attempt, session, step).await,
     };
     if result.is_err() {
@@ -30,11 +34,13 @@ async fn run_statements(attempt: &mut Attempt, session: &mut dyn Session, step: 
         return Ok(effect);
     }
     let rendered = attempt.render(&step.sql)?;
+    let statements = statements(&step.sql, &rendered);
     if step.transaction {
+        refuse_transaction_control(&statements)?;
         attempt.send(session, "BEGIN TRANSACTION").await?;
     }
     let mut affected = 0;
-    for (statement, place) in statements(&step.sql, &rendered) {
+    for (statement, place) in statements {
         affected += attempt.send_at(session, statement.text, Some(place)).await?;
     }
     let rows = Rows { written: affected, read: affected, ..Rows::default() };
@@ -45,6 +51,19 @@ async fn run_statements(attempt: &mut Attempt, session: &mut dyn Session, step: 
         attempt.commit(session).await?;
     }
     Ok(Effect::of_rows(rows))
+}
+
+/// Inside the step's transaction a `COMMIT` of the author would publish half of it, and without the ledger row.
+fn refuse_transaction_control(statements: &[(Statement<'_>, Place)]) -> Result<(), Failure> {
+    const WORDS: [&str; 6] = ["begin", "start", "commit", "end", "rollback", "abort"];
+    let control = statements.iter().find(|(statement, _)| {
+        let word: String = statement.text.chars().take_while(|c| c.is_ascii_alphabetic()).collect();
+        WORDS.contains(&word.to_ascii_lowercase().as_str())
+    });
+    let Some((statement, place)) = control else { return Ok(()) };
+    let word: String = statement.text.chars().take_while(|c| c.is_ascii_alphabetic()).collect();
+    let failure = Failure::new(FailureKind::Definition, "sql::transaction", format!("`{word}` cannot stand in a step that is one transaction"));
+    Err(failure.at(place.clone()).help("remove it: all statements of the step commit together; or say `transaction: false` and write them yourself"))
 }
 
 async fn build_table(attempt: &mut Attempt, session: &mut dyn Session, step: &SqlStep, materialize: &Materialize) -> Result<Effect, Failure> {
@@ -72,6 +91,7 @@ async fn build_table(attempt: &mut Attempt, session: &mut dyn Session, step: &Sq
         checks: &step.checks,
         metadata: &[],
         files: &[],
+        is_done: true,
         rejected: 0,
         read,
     };

@@ -50,7 +50,7 @@ pub struct Load {
     pub interval: Interval,
     /// Table or file that is written.
     pub target: String,
-    /// Digest of the step's definition.
+    /// Digest of the definitions of the step and of all that it needs.
     pub digest: String,
     /// Input values, as JSON text with sorted keys.
     pub inputs: String,

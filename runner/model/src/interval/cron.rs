@@ -42,10 +42,15 @@ pub(super) fn parse(text: &str) -> Result<Cron, (String, String)> {
     let (days, months) = (values(&FIELDS[2], day)?, values(&FIELDS[3], month)?);
     let fires = weekday != "*" || months.iter().any(|month| days.iter().any(|day| *day <= DAYS[*month as usize - 1]));
     if !fires {
-        return Err((format!("`{text}` never comes: no month of it has that day"), "choose a day that exists; `L` is the last day of the month".to_owned()));
+        return Err((
+            format!("`{text}` never comes: no month of it has that day"),
+            "choose a day that exists; `L` is the last day of the month".to_owned(),
+        ));
     }
     let parser = CronParser::builder().seconds(Seconds::Disallowed).year(Year::Disallowed).build();
-    parser.parse(text).map_err(|error| (format!("`{text}` is not a cron expression: {error}"), "write five fields, such as `0 6 * * *`".to_owned()))
+    parser
+        .parse(text)
+        .map_err(|error| (format!("`{text}` is not a cron expression: {error}"), "write five fields, such as `0 6 * * *`".to_owned()))
 }
 
 /// The values of one field.
@@ -68,7 +73,9 @@ fn values(field: &Field, written: &str) -> Result<Vec<u32>, (String, String)> {
         let step = match step.map(str::parse::<u32>) {
             None => 1,
             Some(Ok(step)) if (1..=field.high).contains(&step) => step,
-            Some(_) => return Err((format!("`{item}` in the {} has no valid step", field.name), format!("write a step from 1 to {}", field.high))),
+            Some(_) => {
+                return Err((format!("`{item}` in the {} has no valid step", field.name), format!("write a step from 1 to {}", field.high)));
+            }
         };
         if low > high {
             return Err((format!("`{range}` in the {} ends before it starts", field.name), "write the lower value first".to_owned()));
@@ -86,7 +93,11 @@ fn value(field: &Field, text: &str, written: &str) -> Result<u32, (String, Strin
     match text.parse::<u32>() {
         Ok(value) if text.bytes().all(|byte| byte.is_ascii_digit()) && (field.low..=field.high).contains(&value) => Ok(value),
         _ => {
-            let words = if field.words.is_empty() { String::new() } else { format!(" or {} to {}", field.words[0], field.words[field.words.len() - 1]) };
+            let words = if field.words.is_empty() {
+                String::new()
+            } else {
+                format!(" or {} to {}", field.words[0], field.words[field.words.len() - 1])
+            };
             let message = format!("`{written}` is no valid {}", field.name);
             Err((message, format!("write values from {} to {}{words}, `*`, ranges `a-b`, lists `a,b`, steps `*/n`", field.low, field.high)))
         }

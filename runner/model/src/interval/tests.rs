@@ -51,11 +51,26 @@ fn an_hourly_job_has_as_many_intervals_as_the_day_has_hours() {
 #[test]
 fn intervals_are_contiguous_and_the_last_complete_one_is_one_of_them() {
     let zones = ["America/New_York", "Europe/Lisbon", "Australia/Lord_Howe", "Africa/Casablanca", "Asia/Kolkata", "Pacific/Apia", "UTC"];
-    let crons = ["30 2 * * *", "30 1 * * *", "0 0 * * *", "0 * * * *", "*/15 * * * *", "15,45 1,2,3 * * *", "0 3 * * SUN", "30 2 1 * *", "0 2 L * *", "7 */6 * * 1-5"];
+    let crons = [
+        "30 2 * * *",
+        "30 1 * * *",
+        "0 0 * * *",
+        "0 * * * *",
+        "*/15 * * * *",
+        "15,45 1,2,3 * * *",
+        "0 3 * * SUN",
+        "30 2 1 * *",
+        "0 2 L * *",
+        "7 */6 * * 1-5",
+    ];
     for zone in zones {
         for cron in crons {
             let schedule = Schedule::parse(cron, zone).expect("valid");
-            let (from, to) = if cron.contains('/') || cron.starts_with("0 * ") { ("2026-03-01T00:00:00Z", "2026-04-10T00:00:00Z") } else { ("2026-01-01T00:00:00Z", "2027-01-01T00:00:00Z") };
+            let (from, to) = if cron.contains('/') || cron.starts_with("0 * ") {
+                ("2026-03-01T00:00:00Z", "2026-04-10T00:00:00Z")
+            } else {
+                ("2026-01-01T00:00:00Z", "2027-01-01T00:00:00Z")
+            };
             let all: Vec<Interval> = schedule.intervals(at(from), at(to)).collect();
             assert!(!all.is_empty(), "{cron} {zone}");
             for pair in all.windows(2) {
@@ -91,7 +106,20 @@ fn what_is_no_schedule_is_refused_with_its_reason_and_at_once() {
     assert!(error("0 25 * * *", "UTC").message.contains("`25` is no valid hour"));
     assert!(error("* * * * * *", "UTC").message.contains("6 fields"));
     assert!(error("@daily", "UTC").help.contains("0 6 * * *"));
-    for cron in ["", "0 6 * *", "a b c d e", "60 * * * *", "*/0 * * * *", "5/10 * * * *", "9-5 * * * *", "0 0 * JANUARY *", "0 0 ? * *", "0 0 * * 5#2", "-1 * * * *", "0 0 * * MON1"] {
+    for cron in [
+        "",
+        "0 6 * *",
+        "a b c d e",
+        "60 * * * *",
+        "*/0 * * * *",
+        "5/10 * * * *",
+        "9-5 * * * *",
+        "0 0 * JANUARY *",
+        "0 0 ? * *",
+        "0 0 * * 5#2",
+        "-1 * * * *",
+        "0 0 * * MON1",
+    ] {
         assert_eq!(error(cron, "UTC").part, SchedulePart::Cron, "{cron}");
     }
     assert_eq!(error("0 6 * * *", "Europe/Lisboa").help, "did you mean `Europe/Lisbon`?");

@@ -9,7 +9,7 @@ use std::ops::Range;
 use minijinja::machinery::{Span, ast};
 
 use super::place::Origin;
-use super::sql::{Scanner, Within};
+use super::sql::Scanner;
 use super::{FILTERS, Scope, Syntax, TESTS};
 use crate::problem::{Problem, nearest};
 
@@ -18,7 +18,7 @@ const RUN: &[&str] = &["id", "job", "date", "start", "end", "scheduled_at", "att
 /// What `loop.` holds within a `for`.
 const LOOP: &[&str] = &["index", "index0", "first", "last", "length", "revindex", "revindex0"];
 /// Names that a template starts from.
-const ROOTS: &[&str] = &["run", "inputs", "vars", "steps"];
+pub(super) const ROOTS: &[&str] = &["run", "inputs", "vars", "steps"];
 /// Most parts that one value may be put together from: doubling a value over and over must not fill memory.
 const MAX_WEIGHT: usize = 64;
 /// Weight of a repetition, `text * n`.
@@ -33,22 +33,29 @@ pub(super) struct Check<'a, 's> {
     /// Steps whose outputs are read.
     pub(super) steps: BTreeSet<String>,
     /// Names set by the template itself, with their weight.
-    locals: Vec<(&'a str, usize)>,
+    pub(super) locals: Vec<(&'a str, usize)>,
     /// Follows quotes; only in SQL.
-    scanner: Option<Scanner>,
+    pub(super) scanner: Option<Scanner>,
     /// The text between the last value and here is empty.
-    after_value: bool,
+    pub(super) after_value: bool,
     /// Levels of `for` around this place.
-    loops: usize,
+    pub(super) loops: usize,
 }
-
-/// Most levels of `for`: a body is walked twice, to see how its end meets its start.
-const MAX_LOOPS: usize = 4;
 
 impl<'a, 's> Check<'a, 's> {
     pub(super) fn new(source: &'a str, syntax: Syntax, origin: &'a Origin<'a>, scope: Option<&'s Scope>) -> Self {
         let scanner = (syntax == Syntax::Sql).then(Scanner::default);
-        Self { source, origin, scope, problems: Vec::new(), steps: BTreeSet::new(), locals: Vec::new(), scanner, after_value: false, loops: 0 }
+        Self {
+            source,
+            origin,
+            scope,
+            problems: Vec::new(),
+            steps: BTreeSet::new(),
+            locals: Vec::new(),
+            scanner,
+            after_value: false,
+            loops: 0,
+        }
     }
 
     pub(super) fn problem(&mut self, code: &'static str, message: impl Into<String>, help: impl Into<String>, within: &Range<usize>) {
@@ -57,163 +64,9 @@ impl<'a, 's> Check<'a, 's> {
     }
 
     /// Bytes of a slice of the source.
-    fn bytes(&self, slice: &str) -> Range<usize> {
+    pub(super) fn bytes(&self, slice: &str) -> Range<usize> {
         let start = (slice.as_ptr() as usize).saturating_sub(self.source.as_ptr() as usize);
         if start + slice.len() <= self.source.len() { start..start + slice.len() } else { 0..self.source.len() }
-    }
-
-    pub(super) fn block(&mut self, statements: &[ast::Stmt<'a>]) {
-        for statement in statements {
-            self.statement(statement);
-        }
-    }
-
-    fn statement(&mut self, statement: &ast::Stmt<'a>) {
-        match statement {
-            ast::Stmt::Template(template) => self.block(&template.children),
-            ast::Stmt::EmitRaw(raw) => self.plain(raw.raw),
-            ast::Stmt::EmitExpr(emit) => self.emit(emit),
-            ast::Stmt::IfCond(condition) => self.condition(condition),
-            ast::Stmt::ForLoop(each) => self.each(each),
-            ast::Stmt::Set(set) => {
-                let weight = self.expression(&set.expr);
-                self.assign(&set.target, weight);
-            }
-            ast::Stmt::SetBlock(set) => self.refused("set", set.span(), "write `{% set name = value %}`"),
-            ast::Stmt::WithBlock(with) => self.refused("with", with.span(), "write `{% set name = value %}`"),
-            ast::Stmt::AutoEscape(escape) => self.refused("autoescape", escape.span(), "values in SQL are quoted without it"),
-            ast::Stmt::FilterBlock(filter) => self.refused("filter", filter.span(), "filter each value: `{{ name | upper }}`"),
-            ast::Stmt::Do(call) => self.refused("do", call.span(), "templates only put values in place"),
-        }
-    }
-
-    fn refused(&mut self, word: &str, span: Span, help: &str) {
-        let message = format!("`{{% {word} %}}` is not allowed in a template");
-        self.problem("template::statement", message, help, &range(span));
-    }
-
-    fn plain(&mut self, text: &str) {
-        if let Some(scanner) = &mut self.scanner {
-            let glued = self.after_value && text.starts_with(['\'', '"']);
-            scanner.read(text);
-            self.after_value &= text.is_empty();
-            if glued {
-                let at = self.bytes(text).start;
-                let help = "put a space, or `||`, between the value and the quote";
-                self.problem("template::glued", "a quote stands right after a value; SQL reads both as one text", help, &(at..at + 1));
-            }
-        }
-    }
-
-    fn emit(&mut self, emit: &ast::Spanned<ast::EmitExpr<'a>>) {
-        self.expression(&emit.expr);
-        let within = self.whole(&emit.expr);
-        let last_filter = if let ast::Expr::Filter(filter) = &emit.expr { Some(filter.name) } else { None };
-        if last_filter == Some("raw") {
-            self.after_value = false;
-            if let Some(scanner) = &mut self.scanner {
-                scanner.last = Some(' ');
-            }
-            return;
-        }
-        let Some(scanner) = &mut self.scanner else { return };
-        let (state, last) = (scanner.within.clone(), scanner.last);
-        let quote = if last_filter == Some("ident") { '"' } else { '\'' };
-        scanner.last = Some(quote);
-        let glued = std::mem::replace(&mut self.after_value, state == Within::Code) || last.is_some_and(glues);
-        match state {
-            Within::Code if glued => {
-                let help = "put a space before it; to paste text as it is, write `| raw`";
-                self.problem("template::glued", "the value stands right after other text; SQL would read both as one", help, &within);
-            }
-            Within::Code => {}
-            state => self.enclosed(&state, &within),
-        }
-    }
-
-    fn enclosed(&mut self, state: &Within, within: &Range<usize>) {
-        let message = format!("a value stands inside {}", state.describe().unwrap_or_default());
-        let help = match state {
-            Within::Code | Within::Text(_) => "remove the quotes; values are quoted for you",
-            Within::Identifier => "remove the quotes and write `| ident`; it quotes the name for you",
-            Within::LineComment | Within::BlockComment(_) => "a value could end the comment; write `{# ... #}` around what is not meant to run",
-            Within::Dollar(_) => "a value could end the quotes; build the text with `||`",
-        };
-        self.problem("template::quoted_value", message, help, within);
-    }
-
-    fn condition(&mut self, condition: &ast::Spanned<ast::IfCond<'a>>) {
-        self.expression(&condition.expr);
-        let before = (self.scanner.clone(), self.after_value);
-        self.block(&condition.true_body);
-        let after_true = std::mem::replace(&mut self.scanner, before.0);
-        let value_in_true = std::mem::replace(&mut self.after_value, before.1);
-        self.block(&condition.false_body);
-        self.after_value |= value_in_true;
-        let same = match (&after_true, &self.scanner) {
-            (Some(one), Some(other)) => one.within == other.within,
-            _ => true,
-        };
-        if let (Some(one), Some(other)) = (after_true, &mut self.scanner)
-            && one.last.is_some_and(glues)
-        {
-            other.last = one.last;
-        }
-        if !same {
-            let help = "close the quote or comment in the same branch";
-            let message = "a quote or comment opened or closed in one branch of `if` and not in the other";
-            self.problem("template::open_quote", message, help, &range(condition.span()));
-        }
-    }
-
-    fn each(&mut self, each: &ast::Spanned<ast::ForLoop<'a>>) {
-        if each.recursive {
-            self.refused("for ... recursive", each.span(), "write a plain `for`");
-        }
-        if self.loops == MAX_LOOPS {
-            self.refused("for", each.span(), "loops may stand four deep");
-            return;
-        }
-        self.loops += 1;
-        let weight = self.expression(&each.iter);
-        let depth = self.locals.len();
-        self.assign(&each.target, weight);
-        self.locals.push(("loop", 0));
-        if let Some(filter) = &each.filter_expr {
-            self.expression(filter);
-        }
-        let before = self.scanner.as_ref().map(|scanner| scanner.within.clone());
-        self.block(&each.body);
-        if before != self.scanner.as_ref().map(|scanner| scanner.within.clone()) {
-            let message = "a quote or comment is opened in the body of `for` and not closed in it";
-            self.problem("template::open_quote", message, "close the quote or comment in the body", &range(each.span()));
-        } else if self.scanner.is_some() {
-            self.block(&each.body);
-            let mut seen: Vec<Problem> = Vec::new();
-            for problem in std::mem::take(&mut self.problems) {
-                if !seen.contains(&problem) {
-                    seen.push(problem);
-                }
-            }
-            self.problems = seen;
-        }
-        self.loops -= 1;
-        self.locals.truncate(depth);
-        self.block(&each.else_body);
-    }
-
-    fn assign(&mut self, target: &ast::Expr<'a>, weight: usize) {
-        match target {
-            ast::Expr::Var(var) => {
-                if ROOTS.contains(&var.id) {
-                    let message = format!("`{}` cannot be set; it belongs to the run", var.id);
-                    self.problem("template::reserved_name", message, "choose another name", &self.bytes(var.id));
-                }
-                self.locals.push((var.id, weight));
-            }
-            ast::Expr::List(list) => list.items.iter().for_each(|item| self.assign(item, weight)),
-            other => self.problem("template::statement", "only plain names can be set", "write `{% set name = value %}`", &range(other.span())),
-        }
     }
 
     /// Checks an expression and tells from how many parts its value is put together.
@@ -345,7 +198,12 @@ impl<'a, 's> Check<'a, 's> {
             ["steps", step, "outputs"] => self.output(step, name, at),
             ["run" | "inputs" | "vars", ..] | ["steps", _, "outputs", ..] => {
                 let whole = parents.join(".");
-                self.problem("template::undefined_name", format!("`{whole}` is one value and has no `{name}`"), format!("write `{whole}`"), at);
+                self.problem(
+                    "template::undefined_name",
+                    format!("`{whole}` is one value and has no `{name}`"),
+                    format!("write `{whole}`"),
+                    at,
+                );
             }
             _ => {
                 self.expression(base);
@@ -460,7 +318,7 @@ impl<'a, 's> Check<'a, 's> {
     }
 
     /// The bytes of an expression from its first name on: what an editor should mark.
-    fn whole(&self, expr: &ast::Expr<'a>) -> Range<usize> {
+    pub(super) fn whole(&self, expr: &ast::Expr<'a>) -> Range<usize> {
         let end = range(expr.span()).end;
         let start = match first_name(expr) {
             Some(name) => self.bytes(name).start,
@@ -468,11 +326,6 @@ impl<'a, 's> Check<'a, 's> {
         };
         start..end.max(start + 1).min(self.source.len().max(start + 1))
     }
-}
-
-/// Whether SQL would read a literal right after this character as one with it.
-fn glues(c: char) -> bool {
-    c.is_alphanumeric() || "_'\"$&\\".contains(c)
 }
 
 fn first_name<'a>(expr: &ast::Expr<'a>) -> Option<&'a str> {
@@ -512,6 +365,6 @@ fn known(word: &str, names: &[&str]) -> String {
     }
 }
 
-fn range(span: Span) -> Range<usize> {
+pub(super) fn range(span: Span) -> Range<usize> {
     span.start_offset as usize..span.end_offset as usize
 }

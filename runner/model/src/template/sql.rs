@@ -209,7 +209,9 @@ mod tests {
         assert_eq!(literal(true).as_deref(), Ok("TRUE"));
         assert_eq!(literal(vec!["a", "b'"]).as_deref(), Ok("('a', 'b''')"));
         assert_eq!(literal(Vec::<i64>::new()).as_deref(), Ok("(NULL)"));
-        assert!(literal("a\0b").is_err() && literal(f64::NAN).is_err() && literal(f64::INFINITY).is_err() && literal(Value::UNDEFINED).is_err());
+        assert!(
+            literal("a\0b").is_err() && literal(f64::NAN).is_err() && literal(f64::INFINITY).is_err() && literal(Value::UNDEFINED).is_err()
+        );
     }
 
     #[test]

@@ -8,13 +8,22 @@ use crate::job::{Expectation, ExpectationKind};
 use crate::template::Syntax;
 
 /// Checks a list of expectations. `columns`: the only ones the rows will have.
-pub(super) fn list(documents: Option<&Spanned<Vec<Spanned<ExpectationDocument>>>>, columns: Option<&[&str]>, cx: &mut Cx<'_>) -> Vec<Expectation> {
+pub(super) fn list(
+    documents: Option<&Spanned<Vec<Spanned<ExpectationDocument>>>>,
+    columns: Option<&[&str]>,
+    cx: &mut Cx<'_>,
+) -> Vec<Expectation> {
     let mut out: Vec<Expectation> = Vec::new();
     for document in documents.iter().flat_map(|documents| &documents.value) {
         let Some(mut expectation) = expectation(document, columns, cx) else { continue };
         if out.iter().any(|other| other.name == expectation.name) {
             if let Some(name) = &document.name {
-                cx.error("definition::duplicate_check", format!("there is already a check `{}`", name.value), "give it another name", &name.span);
+                cx.error(
+                    "definition::duplicate_check",
+                    format!("there is already a check `{}`", name.value),
+                    "give it another name",
+                    &name.span,
+                );
             } else {
                 let number = (2..).find(|number| out.iter().all(|other| other.name != format!("{} #{number}", expectation.name)));
                 expectation.name = format!("{} #{}", expectation.name, number.unwrap_or(2));

@@ -47,7 +47,12 @@ fn environment(document: &CommandDocument, cx: &mut Cx<'_>) -> Vec<(String, EnvV
             cx.error("definition::bad_name", format!("`{}` cannot be a name in an environment", key.text), help, &key.span);
         }
         if key.text.starts_with("ERRAND_") {
-            cx.error("definition::reserved_name", format!("`{}` is reserved", key.text), "names that start with `ERRAND_` are Errand's own", &key.span);
+            cx.error(
+                "definition::reserved_name",
+                format!("`{}` is reserved", key.text),
+                "names that start with `ERRAND_` are Errand's own",
+                &key.span,
+            );
         }
         let value = match value {
             EnvDocument::Text(text) => step::text(text, cx).map(EnvValue::Text),
@@ -62,7 +67,12 @@ fn outputs(names: &Spanned<Vec<Spanned<Name>>>, cx: &mut Cx<'_>) -> Vec<Name> {
     let mut out: Vec<Name> = Vec::new();
     for name in &names.value {
         if out.contains(&name.value) {
-            cx.error("definition::duplicate_output", format!("output `{}` stands here twice", name.value), "remove one of them", &name.span);
+            cx.error(
+                "definition::duplicate_output",
+                format!("output `{}` stands here twice", name.value),
+                "remove one of them",
+                &name.span,
+            );
         } else {
             out.push(name.value.clone());
         }

@@ -62,7 +62,12 @@ impl Graph {
             let last = &steps[cycle[cycle.len() - 1]];
             let place = last.needs.as_ref().and_then(|needs| needs.iter().find(|need| need.as_str() == names[0]));
             let span = place.map_or_else(|| cx.head(&last.span), |need| need.span.clone());
-            cx.error("definition::cycle", format!("steps need each other in a circle: {}", names.join(" → ")), "remove one of these needs", &span);
+            cx.error(
+                "definition::cycle",
+                format!("steps need each other in a circle: {}", names.join(" → ")),
+                "remove one of these needs",
+                &span,
+            );
             return;
         }
     }
@@ -73,7 +78,9 @@ fn needs(position: usize, step: &StepDocument, positions: &HashMap<&str, usize>,
     let mut found = Vec::new();
     for need in &needs.value {
         match positions.get(need.as_str()) {
-            Some(same) if *same == position => cx.error("definition::cycle", format!("step `{}` needs itself", need.value), "remove it", &need.span),
+            Some(same) if *same == position => {
+                cx.error("definition::cycle", format!("step `{}` needs itself", need.value), "remove it", &need.span)
+            }
             Some(other) if found.contains(other) => {
                 cx.error("definition::duplicate_need", format!("`{}` stands here twice", need.value), "remove one of them", &need.span);
             }

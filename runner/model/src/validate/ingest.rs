@@ -28,7 +28,13 @@ pub(super) fn ingest(document: &Spanned<IngestDocument>, has_schedule: bool, cx:
     let written = document.columns.iter().flat_map(|columns| &columns.value);
     let mut known: Vec<&str> = written.filter_map(|column| column.name.as_ref()).map(|name| name.as_str()).collect();
     let is_closed = !known.is_empty() && contract != SchemaContract::Evolve;
-    let keys = Keys { mode: document.mode.as_ref(), default: Mode::Append, primary_key: document.primary_key.as_ref(), partition: None, cursor: document.cursor.as_ref() };
+    let keys = Keys {
+        mode: document.mode.as_ref(),
+        default: Mode::Append,
+        primary_key: document.primary_key.as_ref(),
+        partition: None,
+        cursor: document.cursor.as_ref(),
+    };
     let publish = publish(&keys, &document.span, is_closed.then_some(known.as_slice()), cx);
     let metadata = document.metadata.as_ref().is_none_or(|metadata| metadata.value);
     if metadata {
@@ -117,7 +123,12 @@ pub(super) fn known_column(column: &Spanned<String>, columns: Option<&[&str]>, c
 pub(super) fn distinct(names: &[Spanned<String>], cx: &mut Cx<'_>) {
     for (index, name) in names.iter().enumerate() {
         if names[..index].iter().any(|other| other.eq_ignore_ascii_case(name)) {
-            cx.error("definition::duplicate_column", format!("column `{}` stands here twice", name.value), "remove one of them", &name.span);
+            cx.error(
+                "definition::duplicate_column",
+                format!("column `{}` stands here twice", name.value),
+                "remove one of them",
+                &name.span,
+            );
         }
     }
 }
@@ -136,10 +147,20 @@ fn column(document: &ColumnDocument, cx: &mut Cx<'_>) -> Option<Column> {
     if let Some(name) = &document.name {
         known_column(name, None, cx);
         if name.to_lowercase().starts_with("_errand_") {
-            cx.error("definition::reserved_name", format!("column `{}` is reserved", name.value), "names that start with `_errand_` are Errand's own", &name.span);
+            cx.error(
+                "definition::reserved_name",
+                format!("column `{}` is reserved", name.value),
+                "names that start with `_errand_` are Errand's own",
+                &name.span,
+            );
         }
         if name.len() > 63 {
-            cx.error("definition::bad_value", format!("`{}` is longer than 63 bytes", name.value), "choose a shorter name; `from` holds the name in the source", &name.span);
+            cx.error(
+                "definition::bad_value",
+                format!("`{}` is longer than 63 bytes", name.value),
+                "choose a shorter name; `from` holds the name in the source",
+                &name.span,
+            );
         }
     }
     if let (Some(format), Some(kind)) = (&document.format, &document.r#type) {
@@ -148,7 +169,12 @@ fn column(document: &ColumnDocument, cx: &mut Cx<'_>) -> Option<Column> {
             let help = "only dates and times have a format; remove it, or change the type";
             cx.error("definition::conflict", format!("a column of type `{}` has no `format`", kind.value), help, &format.span);
         } else if !format.contains('%') {
-            cx.error("definition::bad_value", format!("`{}` has no sign of strftime", format.value), "write such as `%d/%m/%Y`", &format.span);
+            cx.error(
+                "definition::bad_value",
+                format!("`{}` has no sign of strftime", format.value),
+                "write such as `%d/%m/%Y`",
+                &format.span,
+            );
         }
     }
     let name = document.name.as_ref()?.value.clone();
@@ -179,7 +205,12 @@ fn files(document: &Spanned<FilesDocument>, ingest: &IngestDocument, cx: &mut Cx
         cx.error("definition::conflict", "`quote` and `delimiter` are the same character", "change one of them", &written.span);
     }
     if let Some(written) = document.escape.as_ref().filter(|_| quote.is_none() || escape == Some(delimiter)) {
-        cx.error("definition::conflict", "`escape` stands before a quote in quoted fields; here it cannot", "remove it, or set `quote`", &written.span);
+        cx.error(
+            "definition::conflict",
+            "`escape` stands before a quote in quoted fields; here it cannot",
+            "remove it, or set `quote`",
+            &written.span,
+        );
     }
     Some(Files {
         connection: connection?,
@@ -192,7 +223,10 @@ fn files(document: &Spanned<FilesDocument>, ingest: &IngestDocument, cx: &mut Cx
         trailing_delimiter: document.trailing_delimiter.as_ref().is_some_and(|trailing| trailing.value),
         encoding: document.encoding.as_ref().map_or(Encoding::Utf8, |encoding| encoding.value),
         compression: document.compression.as_ref().map_or(Compression::Auto, |compression| compression.value),
-        null_values: document.null_values.as_ref().map_or_else(|| vec![String::new()], |values| values.iter().map(|value| value.value.clone()).collect()),
+        null_values: document
+            .null_values
+            .as_ref()
+            .map_or_else(|| vec![String::new()], |values| values.iter().map(|value| value.value.clone()).collect()),
     })
 }
 
@@ -233,7 +267,12 @@ fn foreign_keys(document: &FilesDocument, format: Format, cx: &mut Cx<'_>) {
 fn headless(document: &FilesDocument, ingest: &IngestDocument, cx: &mut Cx<'_>) {
     let Some(header) = &document.header else { return };
     match &ingest.columns {
-        None => cx.error("definition::missing_key", "a file without a header needs `columns`", "list them in the order of the file", &header.span),
+        None => cx.error(
+            "definition::missing_key",
+            "a file without a header needs `columns`",
+            "list them in the order of the file",
+            &header.span,
+        ),
         Some(columns) => {
             for from in columns.iter().filter_map(|column| column.from.as_ref()) {
                 let help = "remove it: columns are told by their order";

@@ -23,16 +23,21 @@ pub fn inputs(job: &Job, given: &[(String, String)]) -> Result<BTreeMap<String, 
     let mut values = BTreeMap::new();
     for (name, text) in given {
         let input = job.inputs.iter().find(|input| input.name == *name).ok_or_else(|| unknown(job, name))?;
-        let value = typed(input.kind, text).map_err(|expected| refused("input::wrong_type", format!("input `{name}` is `{text}`, not {expected}")))?;
+        let value = typed(input.kind, text)
+            .map_err(|expected| refused("input::wrong_type", format!("input `{name}` is `{text}`, not {expected}")))?;
         accepted(&input.accepted, &value).map_err(|known| {
-            refused("input::not_accepted", format!("input `{name}` is `{text}`, which it does not accept")).help(format!("accepted: {known}"))
+            refused("input::not_accepted", format!("input `{name}` is `{text}`, which it does not accept"))
+                .help(format!("accepted: {known}"))
         })?;
         if values.insert(name.clone(), value).is_some() {
             return Err(refused("input::given_twice", format!("input `{name}` is given twice")).help("give it once"));
         }
     }
     for input in job.inputs.iter().filter(|input| !values.contains_key(&input.name)).collect::<Vec<_>>() {
-        let missing = || refused("input::missing", format!("input `{}` has no value and no default", input.name)).help(format!("give it: `--input {}=...`", input.name));
+        let missing = || {
+            refused("input::missing", format!("input `{}` has no value and no default", input.name))
+                .help(format!("give it: `--input {}=...`", input.name))
+        };
         values.insert(input.name.clone(), input.default.clone().ok_or_else(missing)?);
     }
     Ok(values)
@@ -70,7 +75,9 @@ fn typed(kind: InputType, text: &str) -> Result<Value, String> {
         InputType::Integer => text.parse::<i64>().ok().map(Value::from),
         InputType::Number => number(text),
         InputType::Boolean => text.parse::<bool>().ok().map(Value::from),
-        InputType::Date => text.parse::<jiff::civil::Date>().ok().filter(|date| date.to_string() == text).map(|date| date.to_string().into()),
+        InputType::Date => {
+            text.parse::<jiff::civil::Date>().ok().filter(|date| date.to_string() == text).map(|date| date.to_string().into())
+        }
     };
     value.ok_or_else(|| expected(kind).to_owned())
 }
@@ -111,7 +118,12 @@ pub(super) fn declarations(inputs: Option<&Spanned<Entries<InputDocument>>>, cx:
         name_is_plain(&key.text, &key.span, cx);
         if super::stray::is_secret_name(&key.text) {
             let message = format!("input `{}` would carry a secret; inputs are shown in reports and logs", key.text);
-            cx.error("definition::literal_secret", message, "give the secret to the step that needs it: `env: { NAME: { secret: name } }`", &key.span);
+            cx.error(
+                "definition::secret_input",
+                message,
+                "give the secret to the step that needs it: `env: { NAME: { secret: name } }`",
+                &key.span,
+            );
         }
         let Some(kind) = &document.r#type else { continue };
         let accepted = document.r#enum.as_ref().map(|values| accepted_values(kind.value, values, cx)).unwrap_or_default();
@@ -125,7 +137,12 @@ pub(super) fn declarations(inputs: Option<&Spanned<Entries<InputDocument>>>, cx:
 /// Inputs and vars are read as `inputs.name`: a `-` in a name would be a minus.
 pub(super) fn name_is_plain(name: &str, span: &crate::yaml::Span, cx: &mut Cx<'_>) {
     if name.contains('-') {
-        cx.error("definition::bad_name", format!("`{name}` has a `-`, which a template would read as minus"), format!("write `{}`", name.replace('-', "_")), span);
+        cx.error(
+            "definition::bad_name",
+            format!("`{name}` has a `-`, which a template would read as minus"),
+            format!("write `{}`", name.replace('-', "_")),
+            span,
+        );
     }
 }
 
@@ -150,7 +167,12 @@ fn default_value(kind: InputType, default: &Spanned<Scalar>, accepted: &[Value],
         return None;
     };
     if let Err(known) = self::accepted(accepted, &value) {
-        cx.error("definition::bad_default", format!("the default `{}` is not in `enum`", plain(&value)), format!("accepted: {known}"), &default.span);
+        cx.error(
+            "definition::bad_default",
+            format!("the default `{}` is not in `enum`", plain(&value)),
+            format!("accepted: {known}"),
+            &default.span,
+        );
     }
     Some(value)
 }

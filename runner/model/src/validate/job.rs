@@ -168,7 +168,12 @@ fn alert(alert: &AlertDocument, document: &JobDocument, cx: &mut Cx<'_>) -> Opti
     let (on, to) = (alert.on.as_ref()?, alert.to.as_ref()?);
     for (is_empty, span) in [(cx.is_empty(on), &on.span), (cx.is_empty(to), &to.span)] {
         if is_empty {
-            cx.error("definition::empty_value", "this list is empty: the alert tells nobody of anything", "name at least one, or remove the alert", span);
+            cx.error(
+                "definition::empty_value",
+                "this list is empty: the alert tells nobody of anything",
+                "name at least one, or remove the alert",
+                span,
+            );
         }
     }
     let mut labels: Vec<Label> = Vec::new();
@@ -225,10 +230,19 @@ fn scope(document: &JobDocument) -> Scope {
             .map(|step| ScopeStep {
                 id: step.id.as_ref().map_or_else(String::new, |id| id.to_string()),
                 is_needed: false,
-                outputs: step.command.iter().filter_map(|command| command.outputs.as_ref()).flat_map(|names| names.iter().map(|name| name.to_string())).collect(),
+                outputs: outputs(step),
             })
             .collect(),
     }
+}
+
+/// What later steps may read of a step: what a command declares, what every step that moves rows counts.
+fn outputs(step: &crate::document::step::StepDocument) -> Vec<String> {
+    const COUNTS: [&str; 3] = ["rows_read", "rows_written", "rows_rejected"];
+    let declared = step.command.iter().filter_map(|command| command.outputs.as_ref()).flat_map(|names| names.iter().map(|name| name.to_string()));
+    let moves_rows = step.sql.is_some() || step.ingest.is_some() || step.export.is_some();
+    let counts = COUNTS.into_iter().filter(|_| moves_rows).chain(step.export.iter().map(|_| "path"));
+    declared.chain(counts.map(str::to_owned)).collect()
 }
 
 /// The value under a key of a mapping.

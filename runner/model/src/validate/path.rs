@@ -32,7 +32,10 @@ pub(super) fn resolve(folder: &str, written: &str) -> Result<String, Refusal> {
 pub(super) fn relative(written: &str) -> Result<(), Refusal> {
     plain(written)?;
     if written.split('/').any(|part| part == "..") {
-        return Err((format!("`{written}` leaves its connection"), "name a connection that holds the files, and a path under it".to_owned()));
+        return Err((
+            format!("`{written}` leaves its connection"),
+            "name a connection that holds the files, and a path under it".to_owned(),
+        ));
     }
     Ok(())
 }

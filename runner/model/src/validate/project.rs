@@ -58,7 +58,12 @@ impl Reader<'_> {
                 Some(near) => format!("did you mean `{near}`?"),
                 None => format!("environments are {}", words(&known)),
             };
-            self.error("project::unknown_environment", format!("there is no environment `{}`", default_environment.value), help, &default_environment.span);
+            self.error(
+                "project::unknown_environment",
+                format!("there is no environment `{}`", default_environment.value),
+                help,
+                &default_environment.span,
+            );
         }
         Some(Project { default_environment: default_environment.value.clone(), environments, contacts, timeout, retry })
     }
@@ -108,7 +113,8 @@ impl Reader<'_> {
 
     fn reports(&mut self, document: &Spanned<LocationDocument>, connections: &BTreeMap<String, Connection>) -> Option<(Label, String)> {
         let connection = document.connection.as_ref()?;
-        let known: Vec<&str> = connections.iter().filter(|(_, connection)| !connection.is_warehouse()).map(|(name, _)| name.as_str()).collect();
+        let known: Vec<&str> =
+            connections.iter().filter(|(_, connection)| !connection.is_warehouse()).map(|(name, _)| name.as_str()).collect();
         if !known.contains(&connection.as_str()) {
             let message = format!("this environment has no connection `{}` that holds files", connection.value);
             self.error("definition::unknown_connection", message, format!("those that do: {}", words(&known)), &connection.span);
@@ -127,19 +133,37 @@ impl Reader<'_> {
         for (key, document) in &documents.0 {
             self.name(&key.text, &key.span);
             if matches!(key.text.as_str(), "owner" | "product_owner") {
-                self.error("definition::bad_name", format!("`{}` stands for a contact in `alerts`", key.text), "choose another name", &key.span);
+                self.error(
+                    "definition::bad_name",
+                    format!("`{}` stands for a contact in `alerts`", key.text),
+                    "choose another name",
+                    &key.span,
+                );
             }
             let email = document.email.as_ref().and_then(|email| email.to.as_ref());
             for address in email.iter().flat_map(|to| &to.value) {
                 self.address(address);
             }
             let contact = Contact {
-                slack_webhook: document.slack.as_ref().and_then(|slack| slack.webhook.as_ref()?.secret.as_ref()).map(|name| name.value.clone()),
-                pagerduty_routing_key: document.pagerduty.as_ref().and_then(|pager| pager.routing_key.as_ref()?.secret.as_ref()).map(|name| name.value.clone()),
+                slack_webhook: document
+                    .slack
+                    .as_ref()
+                    .and_then(|slack| slack.webhook.as_ref()?.secret.as_ref())
+                    .map(|name| name.value.clone()),
+                pagerduty_routing_key: document
+                    .pagerduty
+                    .as_ref()
+                    .and_then(|pager| pager.routing_key.as_ref()?.secret.as_ref())
+                    .map(|name| name.value.clone()),
                 email: email.map(|to| to.iter().map(|address| address.value.clone()).collect()).unwrap_or_default(),
             };
             if document.slack.is_none() && document.pagerduty.is_none() && document.email.is_none() {
-                self.error("project::no_channel", format!("contact `{}` has no channel", key.text), "add `slack`, `pagerduty` or `email`", &key.span);
+                self.error(
+                    "project::no_channel",
+                    format!("contact `{}` has no channel", key.text),
+                    "add `slack`, `pagerduty` or `email`",
+                    &key.span,
+                );
             }
             out.insert(key.text.clone(), contact);
         }
@@ -147,9 +171,16 @@ impl Reader<'_> {
     }
 
     fn address(&mut self, address: &Spanned<String>) {
-        let is_address = address.split_once('@').is_some_and(|(user, host)| !user.is_empty() && host.contains('.') && !address.contains(char::is_whitespace));
+        let is_address = address
+            .split_once('@')
+            .is_some_and(|(user, host)| !user.is_empty() && host.contains('.') && !address.contains(char::is_whitespace));
         if !is_address {
-            self.error("definition::bad_value", format!("`{}` is not an e-mail address", address.value), "write `name@example.com`", &address.span);
+            self.error(
+                "definition::bad_value",
+                format!("`{}` is not an e-mail address", address.value),
+                "write `name@example.com`",
+                &address.span,
+            );
         }
     }
 }
@@ -165,7 +196,8 @@ pub(super) fn version(version: Option<&Spanned<u32>>, file: &str, problems: &mut
 /// The keys that are written, over those of the level above.
 pub(super) fn retry_over(above: &Retry, document: Option<&Spanned<RetryDocument>>, file: &str, problems: &mut Vec<Problem>) -> Retry {
     let Some(document) = document else { return above.clone() };
-    let mut problem = |code, message: String, help: &str, span: &Span| problems.push(Problem::error(code, message).at(file, span.clone()).help(help));
+    let mut problem =
+        |code, message: String, help: &str, span: &Span| problems.push(Problem::error(code, message).at(file, span.clone()).help(help));
     if let Some(attempts) = document.max_attempts.as_ref().filter(|attempts| !(1..=MAX_ATTEMPTS).contains(&attempts.value)) {
         let message = format!("`max_attempts` is {}; it counts from 1, the first attempt, to {MAX_ATTEMPTS}", attempts.value);
         problem("definition::bad_value", message, "write 1 for no second attempt", &attempts.span);
@@ -178,7 +210,8 @@ pub(super) fn retry_over(above: &Retry, document: Option<&Spanned<RetryDocument>
         on: document.on.as_ref().map_or(above.on, |on| on.value),
     };
     if let Some(interval) = document.max_interval.as_ref().or(document.interval.as_ref()).filter(|_| retry.interval > retry.max_interval) {
-        let message = format!("the first pause, {}s, is longer than the longest, {}s", retry.interval.as_secs(), retry.max_interval.as_secs());
+        let message =
+            format!("the first pause, {}s, is longer than the longest, {}s", retry.interval.as_secs(), retry.max_interval.as_secs());
         problem("definition::bad_value", message, "raise `max_interval` or lower `interval`", &interval.span);
     }
     retry

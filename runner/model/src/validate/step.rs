@@ -21,7 +21,13 @@ pub(super) struct JobContext<'n> {
     pub(super) vars: Option<&'n Node>,
 }
 
-pub(super) fn step(step: &Spanned<StepDocument>, node: Option<&Node>, needs: Vec<Name>, job: &JobContext<'_>, cx: &mut Cx<'_>) -> Option<Step> {
+pub(super) fn step(
+    step: &Spanned<StepDocument>,
+    node: Option<&Node>,
+    needs: Vec<Name>,
+    job: &JobContext<'_>,
+    cx: &mut Cx<'_>,
+) -> Option<Step> {
     cx.read.clear();
     let condition = step.r#if.as_ref().and_then(|condition| cx.expression(condition));
     let retry = retry_over(&job.retry, step.retry.as_ref(), &cx.file, cx.problems);
@@ -94,7 +100,13 @@ pub(super) fn source(file: Option<&Spanned<String>>, text: Option<&Spanned<Strin
 
 fn materialize(document: &Spanned<MaterializeDocument>, cx: &mut Cx<'_>) -> Option<Materialize> {
     let table = document.table.as_ref().and_then(|table| self::table(table, cx));
-    let keys = Keys { mode: document.mode.as_ref(), default: Mode::Replace, primary_key: document.primary_key.as_ref(), partition: document.partition.as_ref(), cursor: None };
+    let keys = Keys {
+        mode: document.mode.as_ref(),
+        default: Mode::Replace,
+        primary_key: document.primary_key.as_ref(),
+        partition: document.partition.as_ref(),
+        cursor: None,
+    };
     let publish = ingest::publish(&keys, &document.span, None, cx);
     Some(Materialize { table: table?, publish: publish? })
 }

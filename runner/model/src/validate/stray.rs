@@ -42,8 +42,14 @@ impl Walk<'_> {
     fn text(&mut self, node: &Node, text: &str, key: &str, parent: &str, read: bool) {
         let is_template = text.contains("{{") || text.contains("{%");
         if is_template && !read {
-            let message = if key.is_empty() { "templates are not read here".to_owned() } else { format!("templates are not read in `{key}`") };
-            self.problem("template::not_read", message, "write the value itself; templates stand in SQL, paths, conditions and commands", node.span.clone());
+            let message =
+                if key.is_empty() { "templates are not read here".to_owned() } else { format!("templates are not read in `{key}`") };
+            self.problem(
+                "template::not_read",
+                message,
+                "write the value itself; templates stand in SQL, paths, conditions and commands",
+                node.span.clone(),
+            );
         }
         if !is_template {
             self.secret(node, text, key, parent);
@@ -78,17 +84,31 @@ pub(super) fn secrets_in_sql(text: &str, file: &str) -> Option<Problem> {
         *start += line.len() + 1;
         Some((from, line))
     });
-    let span = at.into_iter().find(|(_, line)| secret_in(line).is_some()).map_or(0..0, |(start, line)| start..start + line.trim_end().len());
+    let span =
+        at.into_iter().find(|(_, line)| secret_in(line).is_some()).map_or(0..0, |(start, line)| start..start + line.trim_end().len());
     let help = "remove it from the repository and its history, and change it; SQL cannot read secrets";
     Some(Problem::error("definition::literal_secret", format!("{what} looks like a secret")).at(file, span).help(help))
 }
 
 /// Whether a name says that its value is a secret. `secret` alone is the key that names one.
 pub(super) fn is_secret_name(name: &str) -> bool {
-    const ENDINGS: &[&str] =
-        &["password", "passwd", "pwd", "passphrase", "secret", "token", "api_key", "apikey", "private_key", "access_key", "routing_key", "webhook"];
+    const ENDINGS: &[&str] = &[
+        "password",
+        "passwd",
+        "pwd",
+        "passphrase",
+        "secret",
+        "token",
+        "api_key",
+        "apikey",
+        "private_key",
+        "access_key",
+        "routing_key",
+        "webhook",
+    ];
     let lower = name.to_lowercase().replace('-', "_");
-    lower != "secret" && ENDINGS.iter().any(|ending| lower.strip_suffix(ending).is_some_and(|before| before.is_empty() || before.ends_with('_')))
+    lower != "secret"
+        && ENDINGS.iter().any(|ending| lower.strip_suffix(ending).is_some_and(|before| before.is_empty() || before.ends_with('_')))
 }
 
 /// What secret a text holds by its looks.
@@ -104,7 +124,8 @@ fn secret_in(text: &str) -> Option<&'static str> {
     if text.contains("-----BEGIN ") && text.contains("PRIVATE KEY") {
         return Some("a private key");
     }
-    if ["ghp_", "gho_", "ghs_", "github_pat_", "glpat-", "xoxb-", "xoxp-", "sk_live_"].iter().any(|prefix| has_key_after(prefix, 16, word)) {
+    if ["ghp_", "gho_", "ghs_", "github_pat_", "glpat-", "xoxb-", "xoxp-", "sk_live_"].iter().any(|prefix| has_key_after(prefix, 16, word))
+    {
         return Some("an access token");
     }
     if has_key_after("hooks.slack.com/services/", 8, word) {
@@ -117,7 +138,8 @@ fn secret_in(text: &str) -> Option<&'static str> {
 fn has_password(text: &str) -> bool {
     text.match_indices("://").any(|(at, sign)| {
         let rest = &text[at + sign.len()..];
-        let authority = &rest[..rest.find(|c: char| c == '/' || c == '?' || c == '#' || c.is_whitespace() || "\"'`".contains(c)).unwrap_or(rest.len())];
+        let authority =
+            &rest[..rest.find(|c: char| c == '/' || c == '?' || c == '#' || c.is_whitespace() || "\"'`".contains(c)).unwrap_or(rest.len())];
         let user = authority.rsplit_once('@').map(|(user, _)| user);
         user.and_then(|user| user.split_once(':')).is_some_and(|(_, password)| !password.is_empty() && !password.contains("{{"))
     })
@@ -129,10 +151,21 @@ mod tests {
 
     #[test]
     fn secrets_are_known_by_name_and_by_looks() {
-        assert!(is_secret_name("PASSWORD") && is_secret_name("shop_db_password") && is_secret_name("API-TOKEN") && is_secret_name("aws_secret_access_key"));
-        assert!(!is_secret_name("secret") && !is_secret_name("token_url") && !is_secret_name("password_column") && !is_secret_name("broken"));
+        assert!(
+            is_secret_name("PASSWORD")
+                && is_secret_name("shop_db_password")
+                && is_secret_name("API-TOKEN")
+                && is_secret_name("aws_secret_access_key")
+        );
+        assert!(
+            !is_secret_name("secret") && !is_secret_name("token_url") && !is_secret_name("password_column") && !is_secret_name("broken")
+        );
         assert!(secret_in("key AKIAIOSFODNN7EXAMPLE").is_some() && secret_in("-----BEGIN RSA PRIVATE KEY-----").is_some());
-        assert!(secret_in("postgres://u:p@host/db").is_some() && secret_in("https://host:8080/a@b:c").is_none() && secret_in("ssh://git@host/x").is_none());
+        assert!(
+            secret_in("postgres://u:p@host/db").is_some()
+                && secret_in("https://host:8080/a@b:c").is_none()
+                && secret_in("ssh://git@host/x").is_none()
+        );
         assert!(secret_in("AKIA is a prefix").is_none() && secret_in("select 1 -- a:b@c").is_none());
     }
 }

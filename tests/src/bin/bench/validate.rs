@@ -8,7 +8,7 @@ use crate::table::Table;
 use crate::{Place, write};
 
 const JOBS: usize = 1000;
-const ROUNDS: usize = 5;
+const ROUNDS: usize = 3;
 
 const YAML_LOAD: &str = include_str!("yaml_load.py");
 

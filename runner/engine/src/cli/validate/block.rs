@@ -1,10 +1,12 @@
 //! Problems as blocks of text: where, the source line with the place marked, what, and what to do.
 
-use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{self, Write};
+use std::ops::Range;
+use std::sync::Arc;
 
-use errand_model::problem::{Problem, Severity, line_and_column};
+use errand_model::problem::{Problem, Severity};
 use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, SourceCode};
 
 use crate::repository::Validation;
@@ -23,9 +25,12 @@ const WIDTHS: std::ops::RangeInclusive<usize> = 40..=120;
 pub fn render(validation: &Validation, stream: Stream, out: &mut dyn Write) -> io::Result<()> {
     let theme = if stream.color { GraphicalTheme::unicode() } else { GraphicalTheme::unicode_nocolor() };
     let width = stream.width.clamp(*WIDTHS.start(), *WIDTHS.end());
-    let handler = GraphicalReportHandler::new_themed(theme).with_width(width).with_links(false).with_context_lines(1).with_break_words(false);
+    let handler =
+        GraphicalReportHandler::new_themed(theme).with_width(width).with_links(false).with_context_lines(1).with_break_words(false);
+    let texts = shown(validation);
     for problem in &validation.problems {
-        let block = Block { problem, source: source(problem, validation) };
+        let text = problem.span.as_ref().and_then(|_| texts.get(problem.file.as_str()));
+        let block = Block { problem, source: text.map(|text| NamedSource::new(&problem.file, text.clone())) };
         let mut text = String::new();
         handler.render_report(&mut text, &block).map_err(|_| io::Error::other("a problem cannot be drawn"))?;
         // miette leaves blanks at the end of lines.
@@ -37,24 +42,29 @@ pub fn render(validation: &Validation, stream: Stream, out: &mut dyn Write) -> i
     Ok(())
 }
 
-fn source(problem: &Problem, validation: &Validation) -> Option<NamedSource<String>> {
-    let text = validation.texts.get(&problem.file)?;
-    let span = problem.span.clone()?;
-    let shown = if problem.code == SECRET { hidden(text, &span) } else { Cow::Borrowed(&**text) };
-    Some(NamedSource::new(&problem.file, shown.into_owned()))
+/// The texts of all files, with every secret that was found in them covered: it must not be shown in a log again, not even in
+/// the lines around another problem.
+fn shown(validation: &Validation) -> BTreeMap<&str, Arc<str>> {
+    let mut texts: BTreeMap<&str, Arc<str>> = validation.texts.iter().map(|(file, text)| (file.as_str(), text.clone())).collect();
+    for problem in validation.problems.iter().filter(|problem| problem.code == SECRET) {
+        if let (Some(text), Some(span)) = (texts.get_mut(problem.file.as_str()), &problem.span) {
+            *text = covered(text, span);
+        }
+    }
+    texts
 }
 
-/// The text with the characters of a place covered.
-fn hidden<'t>(text: &'t str, span: &std::ops::Range<usize>) -> Cow<'t, str> {
-    let Some(secret) = text.get(span.clone()) else { return Cow::Borrowed(text) };
+/// The text with the bytes of a place covered, lines kept.
+fn covered(text: &str, span: &Range<usize>) -> Arc<str> {
+    let Some(secret) = text.get(span.clone()) else { return text.into() };
     let cover = |byte: u8| if byte.is_ascii_whitespace() { char::from(byte) } else { '*' };
-    Cow::Owned(format!("{}{}{}", &text[..span.start], secret.bytes().map(cover).collect::<String>(), &text[span.end..]))
+    format!("{}{}{}", &text[..span.start], secret.bytes().map(cover).collect::<String>(), &text[span.end..]).into()
 }
 
 #[derive(Debug)]
 struct Block<'a> {
     problem: &'a Problem,
-    source: Option<NamedSource<String>>,
+    source: Option<NamedSource<Arc<str>>>,
 }
 
 impl fmt::Display for Block<'_> {
@@ -94,7 +104,6 @@ impl Diagnostic for Block<'_> {
         // A place over several lines is marked at its first line: the rest is context that nobody asked for.
         let start = span.start.min(text.len());
         let first = text[start..span.end.clamp(start, text.len())].lines().next().map_or(0, |line| line.trim_end().len());
-        debug_assert!(line_and_column(text, start).0 > 0, "lines count from 1");
         Some(Box::new(std::iter::once(LabeledSpan::underline(start..start + first.max(1).min(text.len() - start)))))
     }
 }

@@ -14,10 +14,16 @@ fn validation() -> Validation {
     Validation {
         job_count: 14,
         problems: vec![
-            Problem::error("repository::no_definition", "`jobs/x` has `job.yml` and no `job.yaml`").file("jobs/x/job.yml").help("rename it to `job.yaml`"),
-            Problem::error("definition::unknown_key", "unknown key `shedule` in the job").at(file, at("shedule")).help("did you mean `schedule`?"),
+            Problem::error("repository::no_definition", "`jobs/x` has `job.yml` and no `job.yaml`")
+                .file("jobs/x/job.yml")
+                .help("rename it to `job.yaml`"),
+            Problem::error("definition::unknown_key", "unknown key `shedule` in the job")
+                .at(file, at("shedule"))
+                .help("did you mean `schedule`?"),
             Problem::warning("definition::timeout", "100%, a:b").at(file, at("steps:\n  - id")),
-            Problem::error("definition::literal_secret", "the value of `password` looks like a secret").at(file, at("hunter2")).help("remove it"),
+            Problem::error("definition::literal_secret", "the value of `password` looks like a secret")
+                .at(file, at("hunter2"))
+                .help("remove it"),
             Problem::error("template::undefined_name", "`run.dat` is not defined").at(file, at("dat }}")).help("did you mean `date`?"),
         ],
         texts: BTreeMap::from([(file.to_owned(), JOB.into())]),
