@@ -121,9 +121,7 @@ impl Project {
     #[must_use]
     #[track_caller]
     pub fn rows(&self, query: &str) -> Vec<String> {
-        let mut rows = text_rows(&self.warehouse(), query);
-        rows.sort();
-        rows
+        sorted_rows(&self.warehouse(), query)
     }
 
     /// The only value of a query, as text.
@@ -161,7 +159,19 @@ fn read_only(file: &Path) -> Connection {
     Connection::open_with_flags(file, config).unwrap_or_else(|error| panic!("{}: {error}", file.display()))
 }
 
-/// The rows of a query as text; see [`Project::rows`].
+/// The rows of a query as text, sorted; see [`Project::rows`].
+///
+/// # Panics
+/// When the query is refused.
+#[must_use]
+#[track_caller]
+pub fn sorted_rows(connection: &Connection, query: &str) -> Vec<String> {
+    let mut rows = text_rows(connection, query);
+    rows.sort();
+    rows
+}
+
+/// The rows of a query as text, in the query's order; see [`Project::rows`].
 ///
 /// # Panics
 /// When the query is refused.

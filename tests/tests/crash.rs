@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use duckdb::Connection;
 use e2e::condition::{answer_within, wait_for};
 use e2e::errand::Running;
-use e2e::project::{Project, text_rows};
+use e2e::project::{Project, sorted_rows, text_rows};
 
 const DAY: [&str; 2] = ["--interval", "2026-01-05"];
 
@@ -128,9 +128,7 @@ fn fingerprint(project: &Project) -> Vec<String> {
 fn table_fingerprint(warehouse: &Connection, table: &str) -> String {
     let (schema, name) = table.trim_matches('"').split_once("\".\"").expect("the query wrote both");
     let columns = format!("SELECT column_name FROM duckdb_columns() WHERE schema_name = '{schema}' AND table_name = '{name}'");
-    let mut columns = text_rows(warehouse, &columns);
-    columns.sort();
-    let kept: Vec<String> = columns
+    let kept: Vec<String> = sorted_rows(warehouse, &columns)
         .iter()
         .filter(|column| !OF_THE_RUN.split(", ").any(|other| other == **column))
         .map(|column| format!("\"{column}\""))

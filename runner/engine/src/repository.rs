@@ -148,7 +148,9 @@ impl Repository {
         }
     }
 
-    fn project(&self) -> Validation {
+    /// Validates the project file alone.
+    #[must_use]
+    pub fn project(&self) -> Validation {
         let mut validation = Validation::default();
         match disk::read(&self.root, PROJECT, MAX_DEFINITION) {
             Ok(text) => {

@@ -36,10 +36,8 @@ pub mod variable {
     pub const KNOWN_HOSTS: &str = "ERRAND_KNOWN_HOSTS";
     /// File of certificate authorities (PEM) that are trusted beside those of the system.
     pub const CA_FILE: &str = "ERRAND_CA_FILE";
-    /// The home directory; handed to `command` steps.
+    /// The home directory: `~/.ssh/known_hosts` lies there.
     pub const HOME: &str = "HOME";
-    /// Where programs are found; handed to `command` steps.
-    pub const PATH: &str = "PATH";
     /// Set by container managers: Podman, systemd-nspawn, LXC.
     pub const CONTAINER: &str = "container";
     /// Set in every task of ECS.
@@ -100,8 +98,6 @@ pub struct Settings {
     pub known_hosts: Option<PathBuf>,
     /// Certificate authorities beside those of the system.
     pub ca_file: Option<PathBuf>,
-    /// `PATH` and `HOME`, for `command` steps.
-    pub command_environment: BTreeMap<String, OsString>,
 }
 
 impl Settings {
@@ -127,7 +123,6 @@ impl Settings {
             columns.or(terminals.width.filter(|_| terminal)).unwrap_or(if terminal { TERMINAL_WIDTH } else { PIPE_WIDTH }).clamp(40, 500)
         };
         let home = environment.path(variable::HOME);
-        let of_commands = [variable::PATH, variable::HOME];
         Ok(Self {
             log_filter: environment.text(variable::LOG)?,
             log_format: log_format(&environment, terminals.stderr, docker)?,
@@ -141,10 +136,6 @@ impl Settings {
             secrets: Secrets::new(environment.secrets()?, PathBuf::from(secret::DEFAULT_DIRECTORY)),
             known_hosts: environment.path(variable::KNOWN_HOSTS).or_else(|| home.map(|home| home.join(".ssh/known_hosts"))),
             ca_file: environment.path(variable::CA_FILE),
-            command_environment: of_commands
-                .iter()
-                .filter_map(|name| Some(((*name).to_owned(), environment.0.get(*name)?.clone())))
-                .collect(),
         })
     }
 }
@@ -262,7 +253,6 @@ mod tests {
         let secret = settings.secrets.resolve(&SecretName::parse("token").expect("a name")).expect("set");
         assert_eq!(secret.expose(), "s3cr3t");
         assert_eq!(settings.known_hosts, Some(PathBuf::from("/home/ada/.ssh/known_hosts")));
-        assert_eq!(settings.command_environment.keys().collect::<Vec<_>>(), ["HOME", "PATH"]);
         assert!(!format!("{settings:?}").contains("s3cr3t"));
     }
 }

@@ -106,4 +106,6 @@ pub struct Rejected {
     pub error: String,
     /// The record's text; bytes that are no text are written `\xNN`, what is too long is cut with a mark.
     pub raw: String,
+    /// The schema contract refuses it for a value in a column that is not expected; nothing is wrong with its other values.
+    pub by_contract: bool,
 }

@@ -337,7 +337,7 @@ fn failing_tag(text: &str, error: &minijinja::Error) -> std::ops::Range<usize> {
     let names = |tag: &std::ops::Range<usize>| {
         word.is_some_and(|word| text[tag.clone()].trim_start_matches(['{', '%', '-', '+', ' ', '\n']).starts_with(word))
     };
-    let chosen = here().rfind(|tag| names(tag)).or_else(|| here().rfind(|tag| fails(tag))).or_else(|| here().last());
+    let chosen = here().rfind(|tag| names(tag)).or_else(|| here().rfind(|tag| fails(tag))).or_else(|| here().next_back());
     chosen.cloned().unwrap_or(0..text.len())
 }
 

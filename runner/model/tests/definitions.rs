@@ -10,6 +10,7 @@ use std::sync::Arc;
 use errand_model::job::{Job, Project};
 use errand_model::problem::{Problem, Severity, line_and_column};
 use errand_model::validate::{self, FileError, Files};
+use errand_model::value::{Label, Name};
 
 /// The project of every test.
 const PROJECT: &str = "\
@@ -70,7 +71,7 @@ impl Files for Memory {
 
 fn project() -> Project {
     let mut problems = Vec::new();
-    validate::project(PROJECT, "errand.yaml", &mut problems).unwrap_or_else(|| panic!("{problems:#?}"))
+    validate::project(PROJECT, "errand.yaml", &mut problems).expect("the project of every test is valid")
 }
 
 fn check(folder: &str, text: &str) -> (Option<Job>, Vec<Problem>) {
@@ -144,9 +145,9 @@ fn a_job_takes_what_it_does_not_say_from_the_project() {
     let (job, _) = check("orders", include_str!("definitions/valid.yaml"));
     let job = job.expect("valid");
     assert_eq!(job.steps[0].retry.max_attempts, 3);
-    assert_eq!(job.steps[1].needs.iter().map(|need| need.as_str()).collect::<Vec<_>>(), ["load"]);
+    assert_eq!(job.steps[1].needs.iter().map(Name::as_str).collect::<Vec<_>>(), ["load"]);
     assert_eq!(job.alerts.len(), 2);
-    assert_eq!(job.alerts[1].to.iter().map(|label| label.as_str()).collect::<Vec<_>>(), ["data-platform", "finance"]);
+    assert_eq!(job.alerts[1].to.iter().map(Label::as_str).collect::<Vec<_>>(), ["data-platform", "finance"]);
 }
 
 #[test]

@@ -147,7 +147,7 @@ fn attacks_end_soon_and_small() {
         format!("{{{{ 1{} }}}}", "+1".repeat(100_000)),
         format!("{{% if 1 %}}{}{{% endif %}}", "{% elif 1 %}".repeat(50_000)),
         "{% if 1 %}".repeat(50_000),
-        "{{ not ".repeat(1) + &"not ".repeat(100_000) + "1 }}",
+        format!("{{{{ {} 1 }}}}", "not ".repeat(100_000)),
         "{% for a in range(1000000000) %}{% endfor %}".to_owned(),
         "{{ [1].__class__ }}{{ run.__init__ }}".to_owned(),
         "{% raw %}".to_owned(),

@@ -71,6 +71,16 @@ fn the_same_interval_writes_no_second_time_unless_the_file_is_gone() {
 }
 
 #[test]
+fn a_later_step_reads_the_path_also_when_the_file_was_written_before() {
+    let project = Project::new();
+    let send = "\n  - id: send\n    command: { run: [/bin/sh, -c, 'echo \"$1\" >> sent', send, '{{ steps.out.outputs.path }}'] }\n";
+    project.steps(&(export("table: t", "csv", "out/{{ run.date }}.csv") + send));
+    let _ = project.run("2026-01-05").ok();
+    assert_eq!(project.run("2026-01-05").ok().how("out"), "already_done");
+    assert_eq!(fs::read_to_string(project.path("jobs/load/sent")).expect("it ran"), "out/2026-01-05.csv\n".repeat(2));
+}
+
+#[test]
 fn a_failure_half_way_leaves_no_file_and_the_old_one_as_it_was() {
     let project = Project::new();
     let broken = "query: \"select case when range = 900000 then error('half way') else range end as n from range(1000000)\"";

@@ -131,14 +131,19 @@ fn semicolons_in_text_and_comments_do_not_end_statements() {
 }
 
 #[test]
-fn counts_of_a_step_are_in_the_report() {
+fn counts_of_a_step_are_in_the_report_and_outputs_for_later_steps() {
     let project = Project::new();
     project.steps(
         "
   - id: build
     sql: { text: 'select * from range(7)', materialize: { table: t } }
+  - id: note
+    if: steps.build.outputs.rows_written > 0
+    sql: { text: 'create or replace table n as select {{ steps.build.outputs.rows_written }} as n' }
 ",
     );
     let run = project.run("2026-01-05").ok();
     assert_eq!((run.counts("build"), run.step("build")["outputs"]["rows_written"].as_u64()), ([7, 7, 0, 0], Some(7)));
+    assert_eq!(project.value("from n"), "7");
+    assert_eq!(project.run("2026-01-05").ok().how("note"), "already_done", "the counts of work that was done before are known too");
 }

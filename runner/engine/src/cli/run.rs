@@ -122,7 +122,7 @@ fn finish(args: &RunArgs, surroundings: &Surroundings, report: &RunReport, outli
     let settings = &surroundings.settings;
     let redactor = settings.secrets.redactor();
     let kept = outline.store.as_ref().map(|store| store.write(report, redactor)).transpose();
-    let path = kept.as_ref().ok().and_then(Option::as_deref).map(|path| path.strip_prefix(".").unwrap_or(path));
+    let path = kept.as_ref().ok().and_then(Option::as_deref);
     let told = match args.format {
         Format::Text => redactor.redact(&text::summary(report, path, style(settings.stdout))).into_owned(),
         Format::Json => store::json(report, redactor),

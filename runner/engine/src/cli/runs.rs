@@ -83,7 +83,7 @@ fn list(args: &RunsArgs, store: &ReportStore) -> Result<Listing, Failure> {
 }
 
 fn place(args: &RunsArgs, surroundings: &Surroundings) -> Result<ReportStore, Failure> {
-    let validation = Repository::open(&args.repo)?.validate();
+    let validation = Repository::open(&args.repo)?.project();
     let Some(project) = &validation.project else {
         let refusal = Refusal::Invalid(Box::new(validation));
         show_problems(&refusal, surroundings);

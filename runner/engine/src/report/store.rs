@@ -61,6 +61,8 @@ impl ReportStore {
     ///
     /// Fails as `Definition` with `run::unknown_environment` or `report::no_store`.
     pub fn of(project: &Project, environment: &str, state_dir: &Path) -> Result<Self, Failure> {
+        // Paths are told to people: `.errand/runs`, not `./.errand/runs`.
+        let state_dir = state_dir.strip_prefix(".").unwrap_or(state_dir);
         let found = project.environments.get(environment).ok_or_else(|| no_such_environment(project, environment))?;
         let directory = match &found.reports {
             Some((connection, path)) => match found.connections.get(connection.as_str()) {

@@ -195,6 +195,9 @@ fn steps(report: &RunReport, style: Style) -> String {
     format!("\n{table}")
 }
 
+/// A title, whether it is shown, and the cell of a step.
+type StepColumn<'a> = (&'static str, bool, Box<dyn Fn(&StepReport) -> Cell + 'a>);
+
 /// Columns in which every step would have the same nothing are left out.
 fn steps_table(steps: &[StepReport], layout: StepsLayout) -> Table {
     let tried_again = steps.iter().any(|step| step.attempts.len() > 1);
@@ -207,7 +210,7 @@ fn steps_table(steps: &[StepReport], layout: StepsLayout) -> Table {
     };
     let some =
         |step: &StepReport, text: String| if step.attempts.is_empty() { Cell::figure("-").tone(Tone::Faint) } else { Cell::figure(text) };
-    let columns: Vec<(&'static str, bool, Box<dyn Fn(&StepReport) -> Cell>)> = vec![
+    let columns: Vec<StepColumn> = vec![
         ("STEP", true, Box::new(|step| Cell::text(&step.id))),
         ("KIND", layout < StepsLayout::Bare, Box::new(|step| Cell::text(&step.kind))),
         ("OUTCOME", true, Box::new(|step| outcome_cell(step.outcome))),

@@ -11,7 +11,7 @@ use errand_model::job::{Retry, Step};
 use errand_model::report::{AttemptReport, Outcome, RunReport, StepReport};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::{Instrument, error, info, warn};
 
 use super::context::Context;
 use super::graph::{Graph, Progress, selected};
@@ -90,7 +90,7 @@ async fn run_graph(context: &Arc<Context>, graph: &mut Graph<'_>, reports: &mut 
             let Some(at) = graph.next_ready() else { break };
             graph.set(at, Progress::Running);
             let context = Arc::clone(context);
-            let handle = running.spawn(async move { (at, run_step(&context, at).await) });
+            let handle = running.spawn(async move { (at, run_step(&context, at).await) }.in_current_span());
             started.insert(handle.id(), at);
         }
         let Some(joined) = running.join_next().await else { break };

@@ -8,6 +8,7 @@ use serde_json::Map;
 
 use super::graph::{Graph, Progress, selected};
 use super::{Request, context};
+use crate::report::figure;
 use crate::source;
 
 /// The steps of a run in the order in which they can start.
@@ -129,7 +130,7 @@ fn plan_files(request: &Request, files: &Files, pattern: &str, step: &Step, out:
         }
     };
     let bytes: u64 = found.iter().map(|file| file.bytes).sum();
-    out.notes.push(format!("{}, {bytes} bytes", plural(found.len(), "file")));
+    out.notes.push(format!("{}, {}", plural(found.len(), "file"), figure::size(bytes)));
     if files.format == errand_model::document::step::Format::Parquet || found.is_empty() {
         return Ok(());
     }

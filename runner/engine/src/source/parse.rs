@@ -151,7 +151,12 @@ impl<'a> Work<'a> {
     }
 
     fn refuse(&mut self, record: usize, at: usize, column: Option<usize>, error: String) -> bool {
-        self.refusals.push(Refusal { record, at: Some(at), column, error });
+        self.refusals.push(Refusal { record, at: Some(at), column, error, by_contract: false });
+        false
+    }
+
+    fn refuse_by_contract(&mut self, record: usize, at: usize, error: String) -> bool {
+        self.refusals.push(Refusal { record, at: Some(at), column: None, error, by_contract: true });
         false
     }
 
@@ -211,7 +216,7 @@ impl<'a> Work<'a> {
             let cell = self.cells[before + field];
             if cell.kind != CellKind::Plain || !self.plan.dialect.is_null(cell.bytes(bytes)) {
                 let error = format!("column `{name}` is not expected and holds `{}`", reject::shown(cell.bytes(bytes)));
-                return self.refuse(index, cell.start as usize, None, error);
+                return self.refuse_by_contract(index, cell.start as usize, error);
             }
         }
         true
@@ -260,7 +265,8 @@ impl<'a> Work<'a> {
                     ))
                 }
                 SchemaContract::Quarantine | SchemaContract::DiscardRow if value.kind != CellKind::Null => {
-                    Some(format!("key `{shown}` is not expected and holds `{}`", reject::shown(value.bytes(bytes))))
+                    let error = format!("key `{shown}` is not expected and holds `{}`", reject::shown(value.bytes(bytes)));
+                    return Ok(self.refuse_by_contract(index, at, error));
                 }
                 SchemaContract::Quarantine | SchemaContract::DiscardRow | SchemaContract::DiscardValue => None,
             };
@@ -290,7 +296,7 @@ impl<'a> Work<'a> {
         for fault in &self.faults.list {
             let error = reject::complaint(&self.plan.resolved, fault.column, &group.text(fault.cell), fault.reason);
             let at = (fault.cell.kind != CellKind::Missing).then_some(fault.cell.start as usize);
-            self.refusals.push(Refusal { record: self.members[fault.row], at, column: Some(fault.column), error });
+            self.refusals.push(Refusal { record: self.members[fault.row], at, column: Some(fault.column), error, by_contract: false });
         }
         self.kept.extend(self.faults.bad.iter().map(|bad| !bad));
         let first = self.slab.first_row;

@@ -25,6 +25,8 @@ pub(super) struct Refusal {
     pub(super) column: Option<usize>,
     /// What is wrong.
     pub(super) error: String,
+    /// Refused by the schema contract.
+    pub(super) by_contract: bool,
 }
 
 /// The sentence about a bad value.
@@ -104,6 +106,7 @@ pub(super) fn rejected(slab: &Slab, mut refusals: Vec<Refusal>, resolved: &Resol
             column: refusal.column.map(|index| resolved.columns[index].name.clone()),
             error: refusal.error,
             raw,
+            by_contract: refusal.by_contract,
         });
     }
     out

@@ -12,7 +12,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::{Map, Value};
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::process::{Child, Command};
-use tracing::info;
+use tracing::{Instrument, info};
 
 use super::{Attempt, Effect};
 use crate::secret::SecretName;
@@ -22,7 +22,7 @@ const GRACE: Duration = Duration::from_secs(10);
 /// Longest file of outputs.
 const MAX_OUTPUT_BYTES: u64 = 64 * 1024;
 /// How long output is still read after the program and its group have ended.
-const DRAIN: Duration = Duration::from_secs(2);
+const DRAIN: Duration = Duration::from_secs(1);
 /// Last lines of output that a failure repeats.
 const TAIL_LINES: usize = 5;
 /// Longest line that is logged; the rest of it is cut.
@@ -88,8 +88,8 @@ fn environment(attempt: &Attempt, step: &CommandStep) -> Result<Vec<(String, Str
 /// Follows the program to its end; stops its whole process group when the attempt is cancelled.
 async fn supervise(attempt: &Attempt, mut child: Child) -> Result<(std::process::ExitStatus, Vec<String>), Failure> {
     let group = Group(child.id().and_then(|id| Pid::from_raw(id.cast_signed())));
-    let stdout = tokio::spawn(follow(child.stdout.take(), "stdout", log_target(attempt)));
-    let stderr = tokio::spawn(follow(child.stderr.take(), "stderr", log_target(attempt)));
+    let stdout = tokio::spawn(follow(child.stdout.take(), "stdout", log_target(attempt)).in_current_span());
+    let stderr = tokio::spawn(follow(child.stderr.take(), "stderr", log_target(attempt)).in_current_span());
     let status = tokio::select! {
         status = child.wait() => status.map_err(|error| failure("cannot wait for the program", &error)),
         () = attempt.cancelled.cancelled() => {
@@ -99,8 +99,8 @@ async fn supervise(attempt: &Attempt, mut child: Child) -> Result<(std::process:
     };
     // Children that the program left behind would keep the pipes open, and the run waiting; also those that left the group.
     drop(group);
-    let mut tail = drained(stdout).await;
-    tail.extend(drained(stderr).await);
+    let (mut tail, errors) = tokio::join!(drained(stdout), drained(stderr));
+    tail.extend(errors);
     let skip = tail.len().saturating_sub(TAIL_LINES);
     Ok((status?, tail.into_iter().skip(skip).collect()))
 }

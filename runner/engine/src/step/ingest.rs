@@ -37,7 +37,7 @@ pub(super) async fn run(attempt: &mut Attempt, step: &IngestStep) -> Result<Effe
     if step.publish.mode == Mode::Append {
         ledger::refuse_second_append(session, &load).await?;
     }
-    let mut ingest = Ingest { step, load, capabilities, tally: Arc::new(Mutex::new(Tally::new(step.max_rejected))), digests: Vec::new(), files: Vec::new() };
+    let mut ingest = Ingest { step, load, capabilities, tally: Arc::new(Mutex::new(Tally::new(step))), digests: Vec::new(), files: Vec::new() };
     let result = ingest.run(attempt, session).await;
     if result.is_err() {
         session.rollback().await?;
@@ -223,13 +223,13 @@ impl Ingest<'_> {
             if let Some(rows) = rejected.take() {
                 return Ok(Some(Chunk { table: 1, rows }));
             }
-            let Some(batch) = reader.next().transpose()? else { return Ok(None) };
+            let Some(mut batch) = reader.next().transpose()? else { return Ok(None) };
             progress.add_rows(batch.read);
             let bytes = reader.bytes_read();
             progress.add_bytes(bytes.saturating_sub(bytes_seen));
             bytes_seen = bytes;
             let mut tally = tally.lock().unwrap_or_else(PoisonError::into_inner);
-            tally.add(&batch);
+            tally.add(&mut batch);
             if tally.is_past_limit_for_good() {
                 return Ok(None);
             }

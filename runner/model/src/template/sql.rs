@@ -50,7 +50,12 @@ fn write_number(out: &mut dyn Write, value: &Value) -> Result<(), Error> {
     if !text.contains(|c: char| c.is_ascii_digit()) {
         return Err(Error::new(ErrorKind::InvalidOperation, format!("the number {text} cannot stand in SQL")));
     }
-    Ok(if text.starts_with('-') { write!(out, "({text})")? } else { out.write_str(&text)? })
+    if text.starts_with('-') {
+        write!(out, "({text})")?;
+    } else {
+        out.write_str(&text)?;
+    }
+    Ok(())
 }
 
 /// Text between quotes, with quotes inside it doubled.

@@ -167,7 +167,7 @@ impl<'a> Check<'a, '_> {
             }
             ast::Expr::List(list) => list.items.iter().for_each(|item| self.assign(item, weight)),
             other => {
-                self.problem("template::statement", "only plain names can be set", "write `{% set name = value %}`", &range(other.span()))
+                self.problem("template::statement", "only plain names can be set", "write `{% set name = value %}`", &range(other.span()));
             }
         }
     }

@@ -79,7 +79,7 @@ fn needs(position: usize, step: &StepDocument, positions: &HashMap<&str, usize>,
     for need in &needs.value {
         match positions.get(need.as_str()) {
             Some(same) if *same == position => {
-                cx.error("definition::cycle", format!("step `{}` needs itself", need.value), "remove it", &need.span)
+                cx.error("definition::cycle", format!("step `{}` needs itself", need.value), "remove it", &need.span);
             }
             Some(other) if found.contains(other) => {
                 cx.error("definition::duplicate_need", format!("`{}` stands here twice", need.value), "remove one of them", &need.span);

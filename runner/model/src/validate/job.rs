@@ -239,7 +239,8 @@ fn scope(document: &JobDocument) -> Scope {
 /// What later steps may read of a step: what a command declares, what every step that moves rows counts.
 fn outputs(step: &crate::document::step::StepDocument) -> Vec<String> {
     const COUNTS: [&str; 3] = ["rows_read", "rows_written", "rows_rejected"];
-    let declared = step.command.iter().filter_map(|command| command.outputs.as_ref()).flat_map(|names| names.iter().map(|name| name.to_string()));
+    let declared =
+        step.command.iter().filter_map(|command| command.outputs.as_ref()).flat_map(|names| names.iter().map(|name| name.to_string()));
     let moves_rows = step.sql.is_some() || step.ingest.is_some() || step.export.is_some();
     let counts = COUNTS.into_iter().filter(|_| moves_rows).chain(step.export.iter().map(|_| "path"));
     declared.chain(counts.map(str::to_owned)).collect()

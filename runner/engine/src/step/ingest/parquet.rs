@@ -176,7 +176,7 @@ async fn count(
             let mut row = row.into_iter();
             let mut text = || row.next().flatten();
             let (file, number) = (text().unwrap_or_default(), text().and_then(|text| text.parse().ok()).unwrap_or(0));
-            Rejected { file, row: number, line: 0, position: 0, byte_offset: 0, column: text(), error: text().unwrap_or_default(), raw: text().unwrap_or_default() }
+            Rejected { file, row: number, line: 0, position: 0, byte_offset: 0, column: text(), error: text().unwrap_or_default(), raw: text().unwrap_or_default(), by_contract: false }
         });
         ingest.tally().add_counts(0, 0, first.collect(), 0);
     }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
+use errand_model::document::step::SchemaContract;
 use errand_model::failure::{Failure, FailureKind, Place};
 use errand_model::job::{IngestStep, TableName};
 use errand_model::report::Rows;
@@ -30,24 +31,31 @@ const KEPT_ON_FAILURE: usize = 1000;
 /// Counts rows by file and remembers the first refused ones.
 pub(super) struct Tally {
     limit: Limit,
+    /// Whether rows that the schema contract refuses are kept: `quarantine`, not `discard_row`.
+    keeps_by_contract: bool,
+    by_contract: u64,
     files: Vec<Rows>,
     first: Vec<Rejected>,
 }
 
 impl Tally {
-    pub(super) const fn new(limit: Limit) -> Self {
-        Self { limit, files: Vec::new(), first: Vec::new() }
+    pub(super) fn new(step: &IngestStep) -> Self {
+        let keeps_by_contract = step.schema_contract != SchemaContract::DiscardRow;
+        Self { limit: step.max_rejected, keeps_by_contract, by_contract: 0, files: Vec::new(), first: Vec::new() }
     }
 
     pub(super) fn open(&mut self, files: usize) {
         self.files = vec![Rows::default(); files];
     }
 
-    pub(super) fn add(&mut self, batch: &Batch) {
+    /// Counts a batch; leaves those of its refused rows that are kept.
+    pub(super) fn add(&mut self, batch: &mut Batch) {
         let rows = &mut self.files[batch.file];
         rows.read += batch.read;
         rows.rejected += batch.rejected.len() as u64;
         rows.written += batch.rows.num_rows() as u64;
+        self.by_contract += batch.rejected.iter().filter(|row| row.by_contract).count() as u64;
+        batch.rejected.retain(|row| self.keeps_by_contract || !row.by_contract);
         let room = KEPT_ON_FAILURE.saturating_sub(self.first.len());
         self.first.extend(batch.rejected.iter().take(room).cloned());
     }
@@ -78,17 +86,22 @@ impl Tally {
 
     /// A count cannot come back under its limit; a share can, until the last row is read.
     pub(super) fn is_past_limit_for_good(&self) -> bool {
+        matches!(self.limit, Limit::Count(_)) && self.is_past_limit()
+    }
+
+    /// Rows that the schema contract refuses are what the author asked for: the limit is for the others.
+    fn is_past_limit(&self) -> bool {
         let rows = self.rows();
-        matches!(self.limit, Limit::Count(_)) && self.limit.is_exceeded(rows.rejected, rows.read)
+        self.limit.is_exceeded(rows.rejected - self.by_contract, rows.read)
     }
 
     /// The failure of the step, if too many rows were refused: it names the first.
     pub(super) fn refusal(&self, table: &TableName) -> Option<Failure> {
         let rows = self.rows();
-        if !self.limit.is_exceeded(rows.rejected, rows.read) {
+        if !self.is_past_limit() {
             return None;
         }
-        let first = self.first.first()?;
+        let first = self.first.iter().find(|row| !row.by_contract)?;
         let column = first.column.as_deref().map_or(String::new(), |column| format!("column `{column}`: "));
         let others = match rows.rejected {
             1 => String::new(),
