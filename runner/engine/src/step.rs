@@ -198,7 +198,13 @@ fn statements<'a>(template: &Template, rendered: &'a str) -> Vec<(Statement<'a>,
         line: (template.line() + statement.line - 1) as u64,
         column: 0,
     };
-    statement::split(rendered).into_iter().map(|statement| { let place = place(&statement); (statement, place) }).collect()
+    statement::split(rendered)
+        .into_iter()
+        .map(|statement| {
+            let place = place(&statement);
+            (statement, place)
+        })
+        .collect()
 }
 
 /// The one SELECT of a rendered template, without a semicolon.
@@ -207,7 +213,8 @@ fn single_query<'a>(template: &Template, rendered: &'a str) -> Result<(&'a str, 
         [(statement, place)] => Ok((statement.text, place.clone())),
         [] => Err(Failure::new(FailureKind::Definition, "step::no_query", format!("`{}` holds no statement", template.file()))),
         [_, (_, second), ..] => {
-            let failure = Failure::new(FailureKind::Definition, "step::many_queries", "one SELECT is expected here, and a second statement follows");
+            let failure =
+                Failure::new(FailureKind::Definition, "step::many_queries", "one SELECT is expected here, and a second statement follows");
             Err(failure.at(second.clone()).help("put the other statements into a step of their own"))
         }
     }
@@ -238,9 +245,13 @@ mod tests {
 
     #[test]
     fn a_warehouse_error_gets_the_line_and_column_in_the_file() {
-        let message = "Binder Error: Referenced column \"zzz\" not found in FROM clause!\nCandidate bindings: \"a\"\n\nLINE 2:   zzz\n          ^^^";
+        let message =
+            "Binder Error: Referenced column \"zzz\" not found in FROM clause!\nCandidate bindings: \"a\"\n\nLINE 2:   zzz\n          ^^^";
         let place = Place { file: "jobs/a/b.sql".to_owned(), line: 10, column: 0 };
         let failure = located(Failure::new(FailureKind::Permanent, "warehouse::binding", message), Some(place));
-        assert_eq!(failure.to_string(), "jobs/a/b.sql:11:3: Binder Error: Referenced column \"zzz\" not found in FROM clause!; Candidate bindings: \"a\"");
+        assert_eq!(
+            failure.to_string(),
+            "jobs/a/b.sql:11:3: Binder Error: Referenced column \"zzz\" not found in FROM clause!; Candidate bindings: \"a\""
+        );
     }
 }

@@ -178,7 +178,8 @@ impl<T: Decode> Decode for Entries<T> {
 }
 
 fn is_identifier(text: &str) -> bool {
-    text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-'))
+    text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-'))
 }
 
 impl<T: JsonSchema> JsonSchema for Entries<T> {
@@ -257,10 +258,11 @@ impl<'n> Mapping<'n> {
         };
         for (key, _) in entries.iter().filter(|(key, _)| !fields.contains(&field_name(&key.text, fields))) {
             let problem = Problem::error("definition::unknown_key", format!("unknown key `{}` in {what}", key.text));
-            let problem = match foreign::suggestion(&key.text, fields).or_else(|| nearest(&key.text, fields.iter().copied()).map(did_you_mean)) {
-                Some(help) => problem.help(help),
-                None => problem.help(format!("known here: {}", fields.join(", "))),
-            };
+            let problem =
+                match foreign::suggestion(&key.text, fields).or_else(|| nearest(&key.text, fields.iter().copied()).map(did_you_mean)) {
+                    Some(help) => problem.help(help),
+                    None => problem.help(format!("known here: {}", fields.join(", "))),
+                };
             cx.problem(problem, &key.span);
         }
         Some(Self { entries, span: node.span.clone(), what })
@@ -270,7 +272,8 @@ impl<'n> Mapping<'n> {
     pub fn take<T: Decode>(&self, field: &'static str, required: bool, cx: &mut Context<'_>) -> Option<Spanned<T>> {
         match self.entries.iter().find(|(key, _)| key.text == field) {
             Some((key, node)) if matches!(node.kind, NodeKind::Null) => {
-                let problem = Problem::error("definition::empty_value", format!("`{field}` has no value")).help("write a value, or remove the key");
+                let problem =
+                    Problem::error("definition::empty_value", format!("`{field}` has no value")).help("write a value, or remove the key");
                 cx.problem(problem, &key.span);
                 None
             }

@@ -81,7 +81,8 @@ impl Label {
     ///
     /// Says what a label is.
     pub fn parse(text: &str) -> Result<Self, String> {
-        Name::parse(&text.replace('-', "_")).map_err(|_| "a name: lower-case letters, digits, `_` and `-`, starting with a letter".to_owned())?;
+        Name::parse(&text.replace('-', "_"))
+            .map_err(|_| "a name: lower-case letters, digits, `_` and `-`, starting with a letter".to_owned())?;
         Ok(Self(text.to_owned()))
     }
 
@@ -121,7 +122,11 @@ impl TimeSpan {
             "d" => 86400,
             _ => return Err(expected()),
         };
-        number.checked_mul(seconds).filter(|total| (1..=366 * 86400).contains(total)).map(|total| Self(Duration::from_secs(total))).ok_or_else(expected)
+        number
+            .checked_mul(seconds)
+            .filter(|total| (1..=366 * 86400).contains(total))
+            .map(|total| Self(Duration::from_secs(total)))
+            .ok_or_else(expected)
     }
 }
 
@@ -260,7 +265,9 @@ impl ColumnType {
             let parts: Vec<Option<u8>> = arguments.split(',').map(|part| part.trim().parse().ok()).collect();
             return match parts.as_slice() {
                 [Some(precision @ 1..=38), Some(scale)] if scale <= precision => Ok(Self::Decimal(*precision, *scale)),
-                _ => Err("a decimal: `decimal(precision,scale)` with 1 to 38 digits in all and no more than that after the point".to_owned()),
+                _ => {
+                    Err("a decimal: `decimal(precision,scale)` with 1 to 38 digits in all and no more than that after the point".to_owned())
+                }
             };
         }
         Ok(match lower.as_str() {
@@ -277,7 +284,8 @@ impl ColumnType {
             other => {
                 return Err(match foreign::column_type(other) {
                     Some(here) => format!("a column type: the word here is `{here}`"),
-                    None => "a column type: boolean, integer, bigint, decimal(p,s), double, text, date, time, timestamp, timestamptz, json".to_owned(),
+                    None => "a column type: boolean, integer, bigint, decimal(p,s), double, text, date, time, timestamp, timestamptz, json"
+                        .to_owned(),
                 });
             }
         })
@@ -336,12 +344,19 @@ mod tests {
     #[test]
     fn values_parse_or_say_what_they_want() {
         assert_eq!(TimeSpan::parse("10m").expect("valid").0.as_secs(), 600);
-        assert!(TimeSpan::parse("10").is_err() && TimeSpan::parse("m").is_err() && TimeSpan::parse("0s").is_err() && TimeSpan::parse("99999999999999999999d").is_err());
+        assert!(
+            TimeSpan::parse("10").is_err()
+                && TimeSpan::parse("m").is_err()
+                && TimeSpan::parse("0s").is_err()
+                && TimeSpan::parse("99999999999999999999d").is_err()
+        );
         assert_eq!(ColumnType::parse("decimal(15, 2)"), Ok(ColumnType::Decimal(15, 2)));
         assert!(ColumnType::parse("decimal(39,2)").is_err());
         assert!(ColumnType::parse("varchar").expect_err("foreign").contains("`text`"));
         assert_eq!(Limit::parse("0.1%"), Ok(Limit::Share(0.001)));
         assert!(Limit::Share(0.5).is_exceeded(6, 10) && !Limit::Share(0.5).is_exceeded(5, 10));
-        assert!(Name::parse("a_1").is_ok() && Name::parse("A").is_err() && Name::parse("").is_err() && Name::parse(&"a".repeat(49)).is_err());
+        assert!(
+            Name::parse("a_1").is_ok() && Name::parse("A").is_err() && Name::parse("").is_err() && Name::parse(&"a".repeat(49)).is_err()
+        );
     }
 }

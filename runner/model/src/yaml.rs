@@ -93,7 +93,9 @@ pub fn parse(text: &str, file: &str) -> Result<Node, Problem> {
         Some((first, second)) => {
             let line = text[..first.span.start].matches('\n').count() + 1;
             let message = format!("key `{}` stands here twice", second.text);
-            Err(Problem::error("yaml::duplicate_key", message).at(file, second.span.clone()).help(format!("remove it here or on line {line}")))
+            Err(Problem::error("yaml::duplicate_key", message)
+                .at(file, second.span.clone())
+                .help(format!("remove it here or on line {line}")))
         }
         None => Ok(node),
     }
@@ -103,7 +105,9 @@ fn syntax_problem(error: &serde_yaml::Error, text: &str, file: &str) -> Problem 
     let full = error.to_string();
     let message = full.split(" at line ").next().unwrap_or(&full).to_owned();
     let (code, message, help) = match message.as_str() {
-        m if m.contains("recursion limit") => ("yaml::too_deep", "nested too deeply".to_owned(), "a definition needs fewer than 128 levels"),
+        m if m.contains("recursion limit") => {
+            ("yaml::too_deep", "nested too deeply".to_owned(), "a definition needs fewer than 128 levels")
+        }
         m if m.contains("repetition limit") || m.contains(TOO_MANY_NODES) => {
             ("yaml::too_many_nodes", format!("more than {MAX_NODES} values, aliases counted each time"), "use fewer aliases")
         }

@@ -169,7 +169,7 @@ fn a_process_that_leaves_the_group_does_not_hold_the_run() {
     let run = project.run("2026-01-05").ok();
     assert!(run.step("script")["duration_ms"].as_u64().is_some_and(|duration| duration < 5000), "{}", run.step("script"));
     let left = fs::read_to_string(project.path("jobs/load/left")).expect("it started");
-    let _ = std::process::Command::new("/bin/kill").arg(left.trim()).status();
+    let _ = std::process::Command::new("/bin/sh").args(["-c", &format!("kill {}", left.trim())]).status();
 }
 
 #[test]

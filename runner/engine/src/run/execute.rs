@@ -80,7 +80,12 @@ impl Drop for Deadline {
     }
 }
 
-async fn run_graph(context: &Arc<Context>, graph: &mut Graph<'_>, reports: &mut BTreeMap<usize, StepReport>, deadline: &Deadline) -> Option<Failure> {
+async fn run_graph(
+    context: &Arc<Context>,
+    graph: &mut Graph<'_>,
+    reports: &mut BTreeMap<usize, StepReport>,
+    deadline: &Deadline,
+) -> Option<Failure> {
     let limit = std::thread::available_parallelism().map_or(2, usize::from).clamp(2, MAX_PARALLEL);
     let mut running: JoinSet<(usize, StepReport)> = JoinSet::new();
     let mut started = BTreeMap::new();
@@ -222,7 +227,14 @@ fn failed_before_start(context: &Context, step: &Step, failure: Failure) -> Step
     StepReport { attempts: vec![attempt], reason: None, ..unstarted(step, Outcome::Failed, "") }
 }
 
-fn attempt_report(started_at: jiff::Timestamp, number: u32, duration_ms: u64, record: Record, outcome: Outcome, failure: Option<Failure>) -> AttemptReport {
+fn attempt_report(
+    started_at: jiff::Timestamp,
+    number: u32,
+    duration_ms: u64,
+    record: Record,
+    outcome: Outcome,
+    failure: Option<Failure>,
+) -> AttemptReport {
     AttemptReport {
         number,
         started_at,
@@ -236,7 +248,12 @@ fn attempt_report(started_at: jiff::Timestamp, number: u32, duration_ms: u64, re
     }
 }
 
-async fn run_attempt(context: &Arc<Context>, step: &Step, number: u32, progress: crate::progress::StepProgress) -> (AttemptReport, Option<Effect>, Vec<String>) {
+async fn run_attempt(
+    context: &Arc<Context>,
+    step: &Step,
+    number: u32,
+    progress: crate::progress::StepProgress,
+) -> (AttemptReport, Option<Effect>, Vec<String>) {
     let request = &context.request;
     let (started_at, stopwatch) = (request.clock.now(), request.clock.stopwatch());
     let mut attempt = Attempt::new(Arc::clone(context), step, number, request.cancelled.child_token(), progress);
@@ -302,7 +319,9 @@ fn report(request: &Request, steps: Vec<StepReport>, failure: Option<Failure>) -
         Some(failure) if failure.kind == FailureKind::Cancelled => Outcome::Cancelled,
         Some(_) => Outcome::Failed,
         None if steps.iter().any(|step| step.outcome == Outcome::Warned) => Outcome::Warned,
-        None if !steps.is_empty() && steps.iter().all(|step| matches!(step.outcome, Outcome::AlreadyDone | Outcome::Skipped)) => Outcome::AlreadyDone,
+        None if !steps.is_empty() && steps.iter().all(|step| matches!(step.outcome, Outcome::AlreadyDone | Outcome::Skipped)) => {
+            Outcome::AlreadyDone
+        }
         None => Outcome::Succeeded,
     };
     let warned = |step: &StepReport| step.warnings.iter().map(|warning| format!("{}: {warning}", step.id)).collect::<Vec<_>>();

@@ -47,7 +47,8 @@ pub(super) fn digests(job: &Job) -> BTreeMap<String, String> {
 fn find<'j>(job: &'j Job, id: &str) -> Result<&'j Step, Failure> {
     job.steps.iter().find(|step| step.id.as_str() == id).ok_or_else(|| {
         let known: Vec<&str> = job.steps.iter().map(|step| step.id.as_str()).collect();
-        let help = nearest(id, known.iter().copied()).map_or_else(|| format!("its steps: {}", known.join(", ")), |near| format!("did you mean `{near}`?"));
+        let help = nearest(id, known.iter().copied())
+            .map_or_else(|| format!("its steps: {}", known.join(", ")), |near| format!("did you mean `{near}`?"));
         Failure::new(FailureKind::Definition, "run::unknown_step", format!("job `{}` has no step `{id}`", job.name)).help(help)
     })
 }

@@ -59,12 +59,7 @@ pub async fn plan(request: &Request) -> Result<Plan, Failure> {
         graph.set(at, Progress::Passed);
         steps.push(planned(request, graph.step(at))?);
     }
-    Ok(Plan {
-        job: request.job.name.to_string(),
-        interval_start: request.interval.start,
-        interval_end: request.interval.end,
-        steps,
-    })
+    Ok(Plan { job: request.job.name.to_string(), interval_start: request.interval.start, interval_end: request.interval.end, steps })
 }
 
 fn planned(request: &Request, step: &Step) -> Result<PlannedStep, Failure> {
@@ -89,7 +84,8 @@ fn planned(request: &Request, step: &Step) -> Result<PlannedStep, Failure> {
         }
         StepKind::Ingest(ingest) => {
             let pattern = rendered(&ingest.files.path, &values)?;
-            out.summary = format!("{} `{}` from {}:{pattern} ({})", ingest.publish.mode, ingest.table, ingest.files.connection, ingest.files.format);
+            out.summary =
+                format!("{} `{}` from {}:{pattern} ({})", ingest.publish.mode, ingest.table, ingest.files.connection, ingest.files.format);
             plan_files(request, &ingest.files, &pattern, step, &mut out)?;
         }
         StepKind::Check(check) => {
@@ -117,7 +113,8 @@ fn planned(request: &Request, step: &Step) -> Result<PlannedStep, Failure> {
 fn plan_files(request: &Request, files: &Files, pattern: &str, step: &Step, out: &mut PlannedStep) -> Result<(), Failure> {
     let StepKind::Ingest(ingest) = &step.kind else { return Ok(()) };
     let environment = request.project.environments.get(&request.environment);
-    let Some(errand_model::job::Connection::Directory { path }) = environment.and_then(|environment| environment.connections.get(files.connection.as_str()))
+    let Some(errand_model::job::Connection::Directory { path }) =
+        environment.and_then(|environment| environment.connections.get(files.connection.as_str()))
     else {
         out.notes.push(format!("connection `{}` is not in environment `{}`", files.connection, request.environment));
         return Ok(());
@@ -137,7 +134,11 @@ fn plan_files(request: &Request, files: &Files, pattern: &str, step: &Step, out:
     match source::resolve(&found, files, &ingest.columns, None, ingest.schema_contract) {
         Ok(resolved) => {
             out.notes.extend(resolved.warnings);
-            out.columns = resolved.columns.iter().map(|column| (column.name.clone(), column.kind.to_string(), format!("{:?}", column.origin).to_lowercase())).collect();
+            out.columns = resolved
+                .columns
+                .iter()
+                .map(|column| (column.name.clone(), column.kind.to_string(), format!("{:?}", column.origin).to_lowercase()))
+                .collect();
         }
         Err(failure) => out.notes.push(failure.to_string()),
     }
@@ -159,4 +160,3 @@ fn subject(subject: &Subject) -> String {
 fn plural(count: usize, word: &str) -> String {
     if count == 1 { format!("1 {word}") } else { format!("{count} {word}s") }
 }
-

@@ -28,7 +28,12 @@ pub(super) async fn run(attempt: &mut Attempt, step: &CheckStep) -> Result<Effec
 }
 
 /// Checks staged rows inside the open transaction. Rows that break a check are kept after it is rolled back.
-pub(super) async fn on_table(attempt: &mut Attempt, session: &mut dyn Session, table: &TableName, checks: &[Expectation]) -> Result<(), Failure> {
+pub(super) async fn on_table(
+    attempt: &mut Attempt,
+    session: &mut dyn Session,
+    table: &TableName,
+    checks: &[Expectation],
+) -> Result<(), Failure> {
     let outcome = hold(attempt, session, &quote_table(table), checks).await?;
     match outcome.failure {
         None => keep_failures(attempt, session, outcome.stored).await,
@@ -86,7 +91,10 @@ async fn hold(attempt: &mut Attempt, session: &mut dyn Session, from: &str, chec
     if !broken.is_empty() {
         let count = if broken.len() == 1 { "a check does not hold".to_owned() } else { format!("{} checks do not hold", broken.len()) };
         let failure = Failure::new(FailureKind::CheckFailed, "check::failed", format!("{count}: {}", broken.join("; ")));
-        out.failure = Some(failure.help("nothing after this step ran, and nothing that it builds was published: mend the data or the check, then run again"));
+        out.failure = Some(
+            failure
+                .help("nothing after this step ran, and nothing that it builds was published: mend the data or the check, then run again"),
+        );
     }
     Ok(out)
 }
@@ -107,7 +115,10 @@ async fn evaluate(attempt: &Attempt, session: &mut dyn Session, from: &str, chec
         ExpectationKind::Unique(columns) => {
             let list = quote_list(columns.iter().map(String::as_str));
             let present: Vec<String> = columns.iter().map(|column| format!("{} IS NOT NULL", quote_identifier(column))).collect();
-            format!("SELECT {list}, count(*) AS occurrences FROM {from} WHERE {} GROUP BY {list} HAVING count(*) > 1", present.join(" AND "))
+            format!(
+                "SELECT {list}, count(*) AS occurrences FROM {from} WHERE {} GROUP BY {list} HAVING count(*) > 1",
+                present.join(" AND ")
+            )
         }
         ExpectationKind::AcceptedValues { column, values } => {
             let column = quote_identifier(column);
@@ -142,7 +153,8 @@ fn plural(rows: u64) -> String {
 /// The first row that breaks a check, shortened.
 async fn example(session: &mut dyn Session, query: &str) -> Result<String, Failure> {
     let row = session.query(query, 1).await?.into_iter().next().unwrap_or_default();
-    let values: Vec<String> = row.into_iter().take(6).map(|value| value.unwrap_or_else(|| "NULL".to_owned()).chars().take(24).collect()).collect();
+    let values: Vec<String> =
+        row.into_iter().take(6).map(|value| value.unwrap_or_else(|| "NULL".to_owned()).chars().take(24).collect()).collect();
     Ok(if values.is_empty() { String::new() } else { format!(", first: ({})", values.join(", ")) })
 }
 
@@ -175,7 +187,13 @@ async fn row_count(
 
 /// Compares with the count of the last earlier interval for which this check held.
 #[expect(clippy::cast_precision_loss, reason = "a share of a row count needs no 53 bits")]
-async fn changed(attempt: &Attempt, session: &mut dyn Session, check: &Expectation, count: u64, most: f64) -> Result<Option<String>, Failure> {
+async fn changed(
+    attempt: &Attempt,
+    session: &mut dyn Session,
+    check: &Expectation,
+    count: u64,
+    most: f64,
+) -> Result<Option<String>, Failure> {
     let request = &attempt.run.request;
     let sql = format!(
         "SELECT row_count FROM _errand.checks WHERE job = {} AND step = {} AND name = {} AND interval_start < {} ORDER BY interval_start DESC",
@@ -184,11 +202,13 @@ async fn changed(attempt: &Attempt, session: &mut dyn Session, check: &Expectati
         quote_text(&check.name),
         quote_text(&request.interval.start.to_string())
     );
-    let Some(before) = session.query(&sql, 1).await?.into_iter().flatten().flatten().next().and_then(|text| text.parse::<u64>().ok()) else {
+    let Some(before) = session.query(&sql, 1).await?.into_iter().flatten().flatten().next().and_then(|text| text.parse::<u64>().ok())
+    else {
         return Ok(None);
     };
     let share = count.abs_diff(before) as f64 / before.max(1) as f64;
-    let message = format!("{count} rows after {before} rows last time, a change of {:.1}%; at most {:.1}% expected", share * 100.0, most * 100.0);
+    let message =
+        format!("{count} rows after {before} rows last time, a change of {:.1}%; at most {:.1}% expected", share * 100.0, most * 100.0);
     Ok((share > most).then_some(message))
 }
 

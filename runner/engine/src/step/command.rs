@@ -209,7 +209,9 @@ fn read_outputs(attempt: &Attempt, file: &Path, step: &CommandStep) -> Result<Ma
 fn cannot_start(program: &str, directory: &Path, error: &std::io::Error) -> Failure {
     let message = format!("cannot start `{program}` in `{}`: {error}", directory.display());
     let help = match error.kind() {
-        std::io::ErrorKind::NotFound => format!("it is looked for in {SEARCH_PATH}, or where a path with `/` leads from the working directory"),
+        std::io::ErrorKind::NotFound => {
+            format!("it is looked for in {SEARCH_PATH}, or where a path with `/` leads from the working directory")
+        }
         std::io::ErrorKind::PermissionDenied => "make it executable (`git update-index --chmod=+x`)".to_owned(),
         _ => "see the reason above".to_owned(),
     };

@@ -76,7 +76,8 @@ fn checked(relative: &str) -> Result<&Path, Failure> {
         return Ok(path);
     }
     let message = format!("`{relative}` is not a path under the connection");
-    Err(Failure::new(FailureKind::Definition, "export::bad_path", message).help("write a relative path without `..`, ending in a file name"))
+    Err(Failure::new(FailureKind::Definition, "export::bad_path", message)
+        .help("write a relative path without `..`, ending in a file name"))
 }
 
 fn partial(path: &Path, load_id: &str) -> Result<PathBuf, Failure> {
@@ -107,5 +108,6 @@ fn remove(partial: &Path) -> Result<(), Failure> {
 }
 
 fn file_failure(verb: &str, path: &Path, error: &std::io::Error) -> Failure {
-    Failure::new(FailureKind::Permanent, "export::file", format!("cannot {verb} `{}`: {error}", path.display())).help("check free space and permissions")
+    Failure::new(FailureKind::Permanent, "export::file", format!("cannot {verb} `{}`: {error}", path.display()))
+        .help("check free space and permissions")
 }

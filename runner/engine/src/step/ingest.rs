@@ -37,7 +37,8 @@ pub(super) async fn run(attempt: &mut Attempt, step: &IngestStep) -> Result<Effe
     if step.publish.mode == Mode::Append {
         ledger::refuse_second_append(session, &load).await?;
     }
-    let mut ingest = Ingest { step, load, capabilities, tally: Arc::new(Mutex::new(Tally::new(step))), digests: Vec::new(), files: Vec::new() };
+    let mut ingest =
+        Ingest { step, load, capabilities, tally: Arc::new(Mutex::new(Tally::new(step))), digests: Vec::new(), files: Vec::new() };
     let result = ingest.run(attempt, session).await;
     if result.is_err() {
         session.rollback().await?;
@@ -76,7 +77,11 @@ impl Ingest<'_> {
     async fn run(&mut self, attempt: &mut Attempt, session: &mut dyn Session) -> Result<Effect, Failure> {
         let pattern = attempt.render(&self.step.files.path)?;
         let root = attempt.run.directory(&self.step.files.connection)?;
-        let found = blocking({ let pattern = pattern.clone(); move || source::list(&root, &pattern) }).await?;
+        let found = blocking({
+            let pattern = pattern.clone();
+            move || source::list(&root, &pattern)
+        })
+        .await?;
         let files = self.unseen(attempt, session, found).await?;
         self.files.clone_from(&files);
         let bytes: u64 = files.iter().map(|file| file.bytes).sum();
@@ -106,7 +111,11 @@ impl Ingest<'_> {
                 Mode::Replace | Mode::Merge | Mode::DeleteInsert | Mode::Scd2 => Vec::new(),
             };
             let digest = if self.step.publish.mode == Mode::Append {
-                blocking({ let file = file.clone(); move || source::digest(&file) }).await?
+                blocking({
+                    let file = file.clone();
+                    move || source::digest(&file)
+                })
+                .await?
             } else {
                 String::new()
             };
@@ -142,7 +151,13 @@ impl Ingest<'_> {
         Ok(Effect::of_rows(Rows::default()))
     }
 
-    async fn stage(&mut self, attempt: &mut Attempt, session: &mut dyn Session, staging: &TableName, files: Vec<FileEntry>) -> Result<(), Failure> {
+    async fn stage(
+        &mut self,
+        attempt: &mut Attempt,
+        session: &mut dyn Session,
+        staging: &TableName,
+        files: Vec<FileEntry>,
+    ) -> Result<(), Failure> {
         let existing = existing_columns(session, &self.step.table).await?;
         let (step, list) = (self.step.clone(), files.clone());
         let resolved =
@@ -175,7 +190,13 @@ impl Ingest<'_> {
         reject::publish(attempt, session, self.step, &rejects, counts.get(1).copied().unwrap_or(0)).await
     }
 
-    async fn create(&self, attempt: &mut Attempt, session: &mut dyn Session, staging: &TableName, resolved: &Resolved) -> Result<(), Failure> {
+    async fn create(
+        &self,
+        attempt: &mut Attempt,
+        session: &mut dyn Session,
+        staging: &TableName,
+        resolved: &Resolved,
+    ) -> Result<(), Failure> {
         let type_name = self.capabilities.type_name;
         let mut columns: Vec<String> = resolved
             .columns
@@ -249,7 +270,10 @@ impl Ingest<'_> {
         files: &[FileEntry],
         bytes: u64,
     ) -> Result<Effect, Failure> {
-        let (rows, per_file) = { let tally = self.tally(); (tally.rows(), tally.files().to_vec()) };
+        let (rows, per_file) = {
+            let tally = self.tally();
+            (tally.rows(), tally.files().to_vec())
+        };
         if rows.read == rows.rejected {
             self.empty(attempt, &format!("no rows for `{}` in {}", self.step.table, plural(files.len(), "file")))?;
             if self.step.on_empty == OnEmpty::Warn && self.step.publish.mode == Mode::Replace {
@@ -262,7 +286,12 @@ impl Ingest<'_> {
             .zip(&per_file)
             .zip(&self.digests)
             .filter(|(_, digest)| !digest.is_empty())
-            .map(|((file, rows), digest)| LoadedFile { path: file.path.clone(), bytes: file.bytes, digest: digest.clone(), rows_read: rows.read })
+            .map(|((file, rows), digest)| LoadedFile {
+                path: file.path.clone(),
+                bytes: file.bytes,
+                digest: digest.clone(),
+                rows_read: rows.read,
+            })
             .collect();
         let stage = Stage {
             load: &self.load,

@@ -62,11 +62,19 @@ fn refuse_transaction_control(statements: &[(Statement<'_>, Place)]) -> Result<(
     });
     let Some((statement, place)) = control else { return Ok(()) };
     let word: String = statement.text.chars().take_while(|c| c.is_ascii_alphabetic()).collect();
-    let failure = Failure::new(FailureKind::Definition, "sql::transaction", format!("`{word}` cannot stand in a step that is one transaction"));
-    Err(failure.at(place.clone()).help("remove it: all statements of the step commit together; or say `transaction: false` and write them yourself"))
+    let failure =
+        Failure::new(FailureKind::Definition, "sql::transaction", format!("`{word}` cannot stand in a step that is one transaction"));
+    Err(failure
+        .at(place.clone())
+        .help("remove it: all statements of the step commit together; or say `transaction: false` and write them yourself"))
 }
 
-async fn build_table(attempt: &mut Attempt, session: &mut dyn Session, step: &SqlStep, materialize: &Materialize) -> Result<Effect, Failure> {
+async fn build_table(
+    attempt: &mut Attempt,
+    session: &mut dyn Session,
+    step: &SqlStep,
+    materialize: &Materialize,
+) -> Result<Effect, Failure> {
     let load = attempt.load(&materialize.table.to_string());
     if let Some(effect) = attempt.already(ledger::find(session, &load).await?) {
         return Ok(effect);

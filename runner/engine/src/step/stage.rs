@@ -58,7 +58,8 @@ pub(super) async fn publish(attempt: &mut Attempt, session: &mut dyn Session, st
             "rows do not add up: {} read, but {} written, {} deduplicated, {} rejected",
             rows.read, rows.written, rows.deduplicated, rows.rejected
         );
-        return Err(Failure::new(FailureKind::Internal, "step::accounting", message).help("nothing was published; please report it with the run report"));
+        return Err(Failure::new(FailureKind::Internal, "step::accounting", message)
+            .help("nothing was published; please report it with the run report"));
     }
     let writer = attempt.writer();
     ledger::record_files(session, stage.load, &writer, stage.files).await?;

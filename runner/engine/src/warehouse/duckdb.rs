@@ -56,13 +56,15 @@ fn open(path: &Path, budget: Budget) -> Result<Connection, Failure> {
 fn open_failure(error: &duckdb::Error, path: &Path) -> Failure {
     let text = error.to_string();
     if text.contains("Could not set lock") || text.contains("Conflicting lock") {
-        let holder = text.split("Conflicting lock is held in ").nth(1).and_then(|rest| rest.split(". ").next()).unwrap_or("another process");
+        let holder =
+            text.split("Conflicting lock is held in ").nth(1).and_then(|rest| rest.split(". ").next()).unwrap_or("another process");
         let message = format!("database `{}` is in use by {holder}", path.display());
         let failure = Failure::new(FailureKind::Transient, "warehouse::locked", message);
         return failure.help("one process at a time writes a DuckDB file: wait until the other one ends, or stop it");
     }
     let message = format!("cannot open database `{}`: {}", path.display(), text.lines().next().unwrap_or_default());
-    Failure::new(FailureKind::Permanent, "warehouse::cannot_open", message).help("check the path, its permissions, and that it is a DuckDB file")
+    Failure::new(FailureKind::Permanent, "warehouse::cannot_open", message)
+        .help("check the path, its permissions, and that it is a DuckDB file")
 }
 
 #[async_trait]

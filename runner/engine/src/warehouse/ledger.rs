@@ -168,7 +168,8 @@ pub fn fenced(failure: Failure) -> Failure {
     let duplicate = failure.message.contains("Duplicate key") || failure.message.contains("duplicate key");
     if duplicate && matches!(failure.code.as_str(), "warehouse::constraint" | "warehouse::conflict") {
         let message = "another run wrote this interval at the same time and was faster; this one was rolled back";
-        return Failure::new(FailureKind::Transient, "ledger::fenced", message).help("nothing is lost or doubled: the next attempt finds the work done");
+        return Failure::new(FailureKind::Transient, "ledger::fenced", message)
+            .help("nothing is lost or doubled: the next attempt finds the work done");
     }
     failure
 }

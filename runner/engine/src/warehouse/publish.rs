@@ -60,7 +60,8 @@ pub async fn deduplicate(session: &mut dyn Session, staged: &Staged<'_>) -> Resu
         );
         removed += session.execute(&older).await?;
     }
-    let left = session.query(&format!("SELECT {keys}, count(*) FROM {table} GROUP BY {keys} HAVING count(*) > 1 ORDER BY {keys}"), 5).await?;
+    let left =
+        session.query(&format!("SELECT {keys}, count(*) FROM {table} GROUP BY {keys} HAVING count(*) > 1 ORDER BY {keys}"), 5).await?;
     if left.is_empty() { Ok(removed) } else { Err(duplicate_keys(staged, &left)) }
 }
 
@@ -129,7 +130,8 @@ async fn add_missing_columns(session: &mut dyn Session, staged: &Staged<'_>, tar
     let columns = session.columns(staged.staging).await?.unwrap_or_default();
     for column in &columns {
         if !target.iter().any(|known| known.name.eq_ignore_ascii_case(&column.name)) {
-            let sql = format!("ALTER TABLE {} ADD COLUMN {} {}", quote_table(staged.target), quote_identifier(&column.name), column.type_name);
+            let sql =
+                format!("ALTER TABLE {} ADD COLUMN {} {}", quote_table(staged.target), quote_identifier(&column.name), column.type_name);
             session.execute(&sql).await?;
         }
     }
@@ -194,11 +196,11 @@ async fn versions(session: &mut dyn Session, staged: &Staged<'_>, exists: bool) 
     let present = session.columns(staged.target).await?.unwrap_or_default();
     add_missing_columns(session, staged, &present).await?;
     let same = same_key(&staged.publish.primary_key);
-    let changed: Vec<String> = data_columns(&columns, staged.metadata)
-        .map(|name| format!("t.{0} IS DISTINCT FROM s.{0}", quote_identifier(name)))
-        .collect();
+    let changed: Vec<String> =
+        data_columns(&columns, staged.metadata).map(|name| format!("t.{0} IS DISTINCT FROM s.{0}", quote_identifier(name))).collect();
     let changed = changed.join(" OR ");
-    let close = format!("UPDATE {target} AS t SET {VALID_TO} = {now} FROM {staging} AS s WHERE t.{VALID_TO} IS NULL AND {same} AND ({changed})");
+    let close =
+        format!("UPDATE {target} AS t SET {VALID_TO} = {now} FROM {staging} AS s WHERE t.{VALID_TO} IS NULL AND {same} AND ({changed})");
     session.execute(&close).await?;
     if staged.publish.cursor.is_none() {
         let gone = format!(

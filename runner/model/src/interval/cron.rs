@@ -74,7 +74,10 @@ fn values(field: &Field, written: &str) -> Result<Vec<u32>, (String, String)> {
             None => 1,
             Some(Ok(step)) if (1..=field.high).contains(&step) => step,
             Some(_) => {
-                return Err((format!("`{item}` in the {} has no valid step", field.name), format!("write a step from 1 to {}", field.high)));
+                return Err((
+                    format!("`{item}` in the {} has no valid step", field.name),
+                    format!("write a step from 1 to {}", field.high),
+                ));
             }
         };
         if low > high {

@@ -27,7 +27,11 @@ impl Mapped {
     }
 
     fn cast(&self) -> String {
-        if self.needs_cast() { format!("TRY_CAST({} AS {})", quote_identifier(&self.from), self.wanted) } else { quote_identifier(&self.from) }
+        if self.needs_cast() {
+            format!("TRY_CAST({} AS {})", quote_identifier(&self.from), self.wanted)
+        } else {
+            quote_identifier(&self.from)
+        }
     }
 
     /// True of values that the wanted type would change or cannot hold.
@@ -44,7 +48,13 @@ impl Mapped {
 }
 
 /// Stages Parquet files; the transaction is open.
-pub(super) async fn stage(ingest: &mut Ingest<'_>, attempt: &mut Attempt, session: &mut dyn Session, staging: &TableName, files: &[FileEntry]) -> Result<(), Failure> {
+pub(super) async fn stage(
+    ingest: &mut Ingest<'_>,
+    attempt: &mut Attempt,
+    session: &mut dyn Session,
+    staging: &TableName,
+    files: &[FileEntry],
+) -> Result<(), Failure> {
     let scan = ingest.capabilities.scan_parquet.ok_or_else(|| {
         let message = format!("warehouse {} cannot read Parquet files of this machine", ingest.capabilities.name);
         Failure::new(FailureKind::Definition, "ingest::no_parquet", message)
@@ -83,15 +93,14 @@ pub(super) async fn stage(ingest: &mut Ingest<'_>, attempt: &mut Attempt, sessio
 
 fn unreadable(failure: Failure) -> Failure {
     let message = failure.message.lines().next().unwrap_or_default().to_owned();
-    Failure { kind: FailureKind::Rejected, code: "ingest::unreadable".to_owned(), message, ..failure }.help("check that every file is whole and is Parquet")
+    Failure { kind: FailureKind::Rejected, code: "ingest::unreadable".to_owned(), message, ..failure }
+        .help("check that every file is whole and is Parquet")
 }
 
 /// Paths as the connection names them, from the paths that the warehouse saw.
 fn relative_path(files: &[FileEntry]) -> String {
-    let cases: Vec<String> = files
-        .iter()
-        .map(|file| format!("WHEN {} THEN {}", quote_text(&file.absolute.to_string_lossy()), quote_text(&file.path)))
-        .collect();
+    let cases: Vec<String> =
+        files.iter().map(|file| format!("WHEN {} THEN {}", quote_text(&file.absolute.to_string_lossy()), quote_text(&file.path))).collect();
     format!("CASE filename {} ELSE filename END", cases.join(" "))
 }
 
@@ -108,7 +117,10 @@ async fn columns(
         .await
         .map_err(unreadable)?
         .into_iter()
-        .map(|row| { let mut row = row.into_iter().flatten(); (row.next().unwrap_or_default(), row.next().unwrap_or_default()) })
+        .map(|row| {
+            let mut row = row.into_iter().flatten();
+            (row.next().unwrap_or_default(), row.next().unwrap_or_default())
+        })
         .collect();
     let type_name = |kind: ColumnType| (ingest.capabilities.type_name)(kind);
     let existing = existing_columns(session, &ingest.step.table).await?;
@@ -118,7 +130,13 @@ async fn columns(
             let message = format!("column `{}` is not in `{}`", column.from, files[0].path);
             return Err(Failure::new(FailureKind::Rejected, "ingest::missing_column", message).help("correct `columns`, or the files"));
         };
-        mapped.push(Mapped { name: column.name.clone(), from: from.clone(), wanted: type_name(column.kind), found: kind.clone(), nullable: column.nullable });
+        mapped.push(Mapped {
+            name: column.name.clone(),
+            from: from.clone(),
+            wanted: type_name(column.kind),
+            found: kind.clone(),
+            nullable: column.nullable,
+        });
     }
     for (name, kind) in found.iter().filter(|(name, _)| !ingest.step.columns.iter().any(|column| column.from.eq_ignore_ascii_case(name))) {
         let known = existing.as_ref().and_then(|columns| columns.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)));
@@ -131,7 +149,9 @@ async fn columns(
                     kind.clone()
                 }
                 SchemaContract::DiscardValue => continue,
-                SchemaContract::Freeze | SchemaContract::Quarantine | SchemaContract::DiscardRow => return Err(unexpected(name, kind, ingest)),
+                SchemaContract::Freeze | SchemaContract::Quarantine | SchemaContract::DiscardRow => {
+                    return Err(unexpected(name, kind, ingest));
+                }
             },
         };
         mapped.push(Mapped { name: name.clone(), from: name.clone(), wanted, found: kind.clone(), nullable: true });
@@ -157,7 +177,9 @@ async fn count(
 ) -> Result<(), Failure> {
     let refused: Vec<String> = columns.iter().filter_map(Mapped::refused).collect();
     let refused = if refused.is_empty() { "FALSE".to_owned() } else { refused.join(" OR ") };
-    let rows = session.query(&format!("SELECT filename, count(*), count(*) FILTER ({refused}) FROM {source} GROUP BY filename"), files.len()).await?;
+    let rows = session
+        .query(&format!("SELECT filename, count(*), count(*) FILTER ({refused}) FROM {source} GROUP BY filename"), files.len())
+        .await?;
     let mut total = 0;
     for row in rows {
         let mut row = row.into_iter().flatten();
@@ -171,12 +193,23 @@ async fn count(
     }
     attempt.record.rows = ingest.tally().rows();
     if total > 0 {
-        let sql = format!("SELECT file, \"row\", \"column\", error, raw FROM ({})", rejected_rows(&ingest.load.id(), source, files, columns));
+        let sql =
+            format!("SELECT file, \"row\", \"column\", error, raw FROM ({})", rejected_rows(&ingest.load.id(), source, files, columns));
         let first = session.query(&sql, 1000).await?.into_iter().map(|row| {
             let mut row = row.into_iter();
             let mut text = || row.next().flatten();
             let (file, number) = (text().unwrap_or_default(), text().and_then(|text| text.parse().ok()).unwrap_or(0));
-            Rejected { file, row: number, line: 0, position: 0, byte_offset: 0, column: text(), error: text().unwrap_or_default(), raw: text().unwrap_or_default(), by_contract: false }
+            Rejected {
+                file,
+                row: number,
+                line: 0,
+                position: 0,
+                byte_offset: 0,
+                column: text(),
+                error: text().unwrap_or_default(),
+                raw: text().unwrap_or_default(),
+                by_contract: false,
+            }
         });
         ingest.tally().add_counts(0, 0, first.collect(), 0);
     }
@@ -186,7 +219,8 @@ async fn count(
 /// Refused rows in the columns of their table: Parquet has neither lines nor offsets.
 fn rejected_rows(load_id: &str, source: &str, files: &[FileEntry], columns: &[Mapped]) -> String {
     let case = |of: fn(&Mapped) -> String| {
-        let whens: Vec<String> = columns.iter().filter_map(|column| Some(format!("WHEN {} THEN {}", column.refused()?, of(column)))).collect();
+        let whens: Vec<String> =
+            columns.iter().filter_map(|column| Some(format!("WHEN {} THEN {}", column.refused()?, of(column)))).collect();
         format!("CASE {} END", whens.join(" "))
     };
     let error = case(|column| {
@@ -201,7 +235,11 @@ fn rejected_rows(load_id: &str, source: &str, files: &[FileEntry], columns: &[Ma
         quote_text(load_id),
         relative_path(files),
         case(|column| quote_text(&column.name)),
-        data.split(", ").zip(columns).map(|(_, column)| format!("{0} := {0}", quote_identifier(&column.from))).collect::<Vec<_>>().join(", "),
+        data.split(", ")
+            .zip(columns)
+            .map(|(_, column)| format!("{0} := {0}", quote_identifier(&column.from)))
+            .collect::<Vec<_>>()
+            .join(", "),
         refused.join(" OR ")
     )
 }

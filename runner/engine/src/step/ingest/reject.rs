@@ -110,7 +110,10 @@ impl Tally {
         let message = format!("row {}: {column}{}{others}; at most {} may be refused", first.row, first.error, self.limit);
         let failure = Failure::new(FailureKind::Rejected, "ingest::rejected", message);
         let place = Place { file: first.file.clone(), line: first.line, column: first.position };
-        let help = format!("nothing was published; the refused rows are in `{}`; mend the file and run again, or raise `max_rejected`", table_name(table));
+        let help = format!(
+            "nothing was published; the refused rows are in `{}`; mend the file and run again, or raise `max_rejected`",
+            table_name(table)
+        );
         Some(if place.line == 0 { failure.help(help) } else { failure.at(place).help(help) })
     }
 
@@ -137,9 +140,8 @@ pub(super) fn create(table: &TableName) -> String {
 
 /// Refused rows as a batch of [`COLUMNS`].
 pub(super) fn batch(load_id: &str, rejected: &[Rejected]) -> Result<RecordBatch, Failure> {
-    let number = |of: fn(&Rejected) -> u64| -> ArrayRef {
-        Arc::new(rejected.iter().map(|row| i64::try_from(of(row)).ok()).collect::<Int64Array>())
-    };
+    let number =
+        |of: fn(&Rejected) -> u64| -> ArrayRef { Arc::new(rejected.iter().map(|row| i64::try_from(of(row)).ok()).collect::<Int64Array>()) };
     let text = |of: fn(&Rejected) -> Option<&str>| -> ArrayRef { Arc::new(rejected.iter().map(of).collect::<StringArray>()) };
     let load: ArrayRef = Arc::new(StringArray::from_iter_values(std::iter::repeat_n(load_id, rejected.len())));
     let columns = [
@@ -157,7 +159,13 @@ pub(super) fn batch(load_id: &str, rejected: &[Rejected]) -> Result<RecordBatch,
 }
 
 /// Moves staged refused rows into their table, inside the open transaction.
-pub(super) async fn publish(attempt: &mut Attempt, session: &mut dyn Session, step: &IngestStep, staging: &TableName, rows: u64) -> Result<(), Failure> {
+pub(super) async fn publish(
+    attempt: &mut Attempt,
+    session: &mut dyn Session,
+    step: &IngestStep,
+    staging: &TableName,
+    rows: u64,
+) -> Result<(), Failure> {
     if rows > 0 {
         let target = table_name(&step.table);
         let names = quote_list(COLUMNS.iter().map(|(name, _)| *name));
@@ -170,7 +178,13 @@ pub(super) async fn publish(attempt: &mut Attempt, session: &mut dyn Session, st
 }
 
 /// Keeps the first refused rows of a load that failed: instead of those of its last attempt, in a transaction of their own.
-pub(super) async fn keep(attempt: &mut Attempt, session: &mut dyn Session, step: &IngestStep, load_id: &str, rejected: &[Rejected]) -> Result<(), Failure> {
+pub(super) async fn keep(
+    attempt: &mut Attempt,
+    session: &mut dyn Session,
+    step: &IngestStep,
+    load_id: &str,
+    rejected: &[Rejected],
+) -> Result<(), Failure> {
     let target = table_name(&step.table);
     attempt.ensure_schema(session, &target).await?;
     attempt.send(session, "BEGIN TRANSACTION").await?;
@@ -181,7 +195,14 @@ pub(super) async fn keep(attempt: &mut Attempt, session: &mut dyn Session, step:
         let tuple = |row: &Rejected| {
             let column = row.column.as_deref().map_or("NULL".to_owned(), quote_text);
             let texts = [&row.error, &row.raw].map(|text| quote_text(text)).join(", ");
-            format!("({}, {}, {}, {}, {}, {column}, {texts})", quote_text(load_id), quote_text(&row.file), row.row, row.line, row.byte_offset)
+            format!(
+                "({}, {}, {}, {}, {}, {column}, {texts})",
+                quote_text(load_id),
+                quote_text(&row.file),
+                row.row,
+                row.line,
+                row.byte_offset
+            )
         };
         let values: Vec<String> = rows.iter().map(tuple).collect();
         let names = quote_list(COLUMNS.iter().map(|(name, _)| *name));
