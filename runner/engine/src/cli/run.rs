@@ -48,8 +48,8 @@ pub fn run(args: &RunArgs, surroundings: &Surroundings, out: &mut dyn Write) -> 
         .build()
         .map_err(|error| Failure::new(FailureKind::Transient, "run::no_runtime", format!("cannot start the runtime: {error}")))?;
     let ended = runtime.block_on(started(args, surroundings));
-    // What still runs after a second signal is not waited for.
-    runtime.shutdown_background();
+    // What still runs after a second signal is dropped, which ends the programs of `command` steps; nothing else is waited for.
+    runtime.shutdown_timeout(std::time::Duration::from_secs(1));
     let (report, outline) = ended?;
     finish(args, surroundings, &report, &outline, out)
 }
@@ -128,7 +128,9 @@ fn finish(args: &RunArgs, surroundings: &Surroundings, report: &RunReport, outli
         Format::Json => store::json(report, redactor),
     };
     print(out, &told)?;
-    if let (Some(failure), Format::Json) = (&report.failure, args.format) {
+    // The log tells of steps that failed; what failed before them is told here, unless the summary is seen anyway.
+    let is_seen = matches!(args.format, Format::Text) && settings.stdout.terminal;
+    if let Some(failure) = report.failure.as_ref().filter(|_| !is_seen && report.steps.iter().all(|step| step.attempts.is_empty())) {
         tell(failure, surroundings);
     }
     match (&report.failure, kept) {

@@ -82,15 +82,18 @@ pub(crate) fn succeeded() -> RunReport {
     }
 }
 
-/// A run in which everything that a report can tell has happened.
-fn failed() -> RunReport {
-    let failure = Failure::new(
+fn refused() -> Failure {
+    Failure::new(
         FailureKind::Rejected,
         "ingest::too_many_rejected",
         "3 of 1,000 rows were rejected and `max_rejected` is 0: `12,5x` in column `amount` is no decimal(15,2)",
     )
     .at(Place { file: "orders/2026-11-19.csv".to_owned(), line: 501, column: 14 })
-    .help("correct the file, or raise `max_rejected` of step `load_order_lines_of_partners`");
+    .help("correct the file, or raise `max_rejected` of step `load_order_lines_of_partners`")
+}
+
+/// A step that was tried again, with a check that did not hold and a slow statement.
+fn customers() -> Vec<AttemptReport> {
     let lost = Failure::new(FailureKind::Transient, "warehouse::locked", "the database file is in use by another process");
     let check = |name: &str, passed, failures, message: Option<&str>| CheckReport {
         name: name.to_owned(),
@@ -99,12 +102,6 @@ fn failed() -> RunReport {
         failures,
         message: message.map(str::to_owned),
         stored_in: failures.map(|_| "orders__failures".to_owned()),
-    };
-    let file = |path: &str, read, rejected| FileReport {
-        path: path.to_owned(),
-        bytes: 120_000,
-        rows: Rows { read, written: read - rejected, deduplicated: 0, rejected },
-        already_loaded: false,
     };
     let statement = StatementReport {
         id: "load_customers.2.1".to_owned(),
@@ -118,12 +115,26 @@ fn failed() -> RunReport {
         checks: vec![check("not_null(customer_id)", false, Some(12), None), check("row_count(min 1)", true, None, None)],
         ..attempt(2, Outcome::Succeeded)
     };
-    let lines = AttemptReport {
-        failure: Some(failure.clone()),
+    vec![AttemptReport { failure: Some(lost), ..attempt(1, Outcome::Failed) }, customers]
+}
+
+/// A step that refused rows of one of its files.
+fn lines() -> AttemptReport {
+    let file = |path: &str, read, rejected| FileReport {
+        path: path.to_owned(),
+        bytes: 120_000,
+        rows: Rows { read, written: read - rejected, deduplicated: 0, rejected },
+        already_loaded: false,
+    };
+    AttemptReport {
+        failure: Some(refused()),
         files: vec![file("orders/2026-11-18.csv", 800, 0), file("orders/2026-11-19.csv", 1_000, 3)],
         ..attempt(1, Outcome::Failed)
-    };
-    let tried = AttemptReport { failure: Some(lost), ..attempt(1, Outcome::Failed) };
+    }
+}
+
+/// A run in which everything that a report can tell has happened.
+fn failed() -> RunReport {
     let rows = Rows { read: 1_234_567, written: 1_234_000, deduplicated: 567, rejected: 0 };
     let mut skipped = step("publish", "export", Outcome::Skipped, Rows::default(), 0, Vec::new());
     skipped.reason = Some("step `load_order_lines_of_partners` did not succeed".to_owned());
@@ -142,17 +153,17 @@ fn failed() -> RunReport {
         finished_at: at("2026-11-20T06:03:07Z"),
         duration_ms: 184_000,
         outcome: Outcome::Failed,
-        failure: Some(failure),
+        failure: Some(refused()),
         warnings: vec!["load_customers: check `not_null(customer_id)` did not hold for 12 rows".to_owned()],
         steps: vec![
-            step("load_customers", "ingest", Outcome::Succeeded, rows, 183_000, vec![tried, customers]),
+            step("load_customers", "ingest", Outcome::Succeeded, rows, 183_000, customers()),
             step(
                 "load_order_lines_of_partners",
                 "ingest",
                 Outcome::Failed,
                 Rows { read: 1_800, rejected: 3, ..Rows::default() },
                 87,
-                vec![lines],
+                vec![lines()],
             ),
             skipped,
         ],

@@ -56,12 +56,10 @@ async fn run_statements(attempt: &mut Attempt, session: &mut dyn Session, step: 
 /// Inside the step's transaction a `COMMIT` of the author would publish half of it, and without the ledger row.
 fn refuse_transaction_control(statements: &[(Statement<'_>, Place)]) -> Result<(), Failure> {
     const WORDS: [&str; 6] = ["begin", "start", "commit", "end", "rollback", "abort"];
-    let control = statements.iter().find(|(statement, _)| {
-        let word: String = statement.text.chars().take_while(|c| c.is_ascii_alphabetic()).collect();
-        WORDS.contains(&word.to_ascii_lowercase().as_str())
-    });
+    let first_word = |text: &str| -> String { text.chars().take_while(char::is_ascii_alphabetic).collect() };
+    let control = statements.iter().find(|(statement, _)| WORDS.contains(&first_word(statement.text).to_ascii_lowercase().as_str()));
     let Some((statement, place)) = control else { return Ok(()) };
-    let word: String = statement.text.chars().take_while(|c| c.is_ascii_alphabetic()).collect();
+    let word = first_word(statement.text);
     let failure =
         Failure::new(FailureKind::Definition, "sql::transaction", format!("`{word}` cannot stand in a step that is one transaction"));
     Err(failure
