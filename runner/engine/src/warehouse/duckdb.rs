@@ -2,6 +2,8 @@
 //!
 //! Every call runs on a blocking thread; cancellation interrupts the running statement.
 
+mod feed;
+
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -50,7 +52,9 @@ fn open(path: &Path, budget: Budget) -> Result<Connection, Failure> {
         .and_then(|config| config.with("autoinstall_known_extensions", "false"))
         .and_then(|config| config.max_memory(&memory))
         .map_err(|error| failure(&error))?;
-    Connection::open_with_flags(path, config).map_err(|error| open_failure(&error, path))
+    let connection = Connection::open_with_flags(path, config).map_err(|error| open_failure(&error, path))?;
+    feed::register(&connection).map_err(|error| failure(&error))?;
+    Ok(connection)
 }
 
 fn open_failure(error: &duckdb::Error, path: &Path) -> Failure {
@@ -148,30 +152,8 @@ impl Session for DuckdbSession {
         Ok((!rows.is_empty()).then(|| rows.into_iter().map(column).collect()))
     }
 
-    async fn append(&mut self, targets: Vec<AppendTarget>, mut next: NextChunk) -> Result<Vec<u64>, Failure> {
-        self.run(move |connection| {
-            let mut appenders = Vec::with_capacity(targets.len());
-            for target in &targets {
-                let columns: Vec<&str> = target.columns.iter().map(String::as_str).collect();
-                let appender = match &target.table.schema {
-                    Some(schema) => connection.appender_with_columns_to_db(&target.table.name, schema, &columns),
-                    None => connection.appender_with_columns(&target.table.name, &columns),
-                };
-                appenders.push((appender.map_err(|error| failure(&error))?, 0_u64));
-            }
-            while let Some(chunk) = next()? {
-                let (appender, rows) = &mut appenders[chunk.table];
-                *rows += chunk.rows.num_rows() as u64;
-                appender.append_record_batch(chunk.rows).map_err(|error| failure(&error))?;
-            }
-            let mut counts = Vec::with_capacity(appenders.len());
-            for (mut appender, rows) in appenders {
-                appender.flush().map_err(|error| failure(&error))?;
-                counts.push(rows);
-            }
-            Ok(counts)
-        })
-        .await
+    async fn append(&mut self, targets: Vec<AppendTarget>, next: NextChunk) -> Result<Vec<u64>, Failure> {
+        self.run(move |connection| feed::append(connection, &targets, next)).await
     }
 
     async fn rollback(&mut self) -> Result<(), Failure> {
