@@ -27,7 +27,7 @@ mod tests;
 use arrow::array::{Int64Array, RecordBatch};
 use errand_model::value::ColumnType;
 
-pub use list::{FileEntry, digest, list};
+pub use list::{FileEntry, check_unchanged, digest, list};
 pub use reader::Reader;
 pub use resolve::resolve;
 

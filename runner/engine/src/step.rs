@@ -12,7 +12,7 @@ mod stage;
 use std::sync::Arc;
 
 use errand_model::failure::{Failure, FailureKind, Place};
-use errand_model::job::{Step, StepKind, TableName};
+use errand_model::job::{Expectation, Step, StepKind, TableName};
 use errand_model::report::{CheckReport, FileReport, Rows, StatementReport};
 use errand_model::template::Template;
 use errand_model::value::Label;
@@ -135,11 +135,22 @@ impl Attempt {
         let sql = format!("CREATE SCHEMA IF NOT EXISTS {}", quote_identifier(schema));
         for _ in 0..CONFLICTS {
             match session.execute(&sql).await {
-                Err(failure) if failure.code == "warehouse::conflict" => tokio::task::yield_now().await,
+                Err(failure) if failure.code == "warehouse::conflict" && !failure.message.contains("is aborted") => {
+                    tokio::task::yield_now().await;
+                }
                 result => return result.map(|_| ()),
             }
         }
         self.send(session, &sql).await.map(|_| ())
+    }
+
+    /// Makes the schema that rows which break checks are kept in, before the transaction of a step that may keep some.
+    async fn ensure_failures_schema(&mut self, session: &mut dyn Session, checks: &[Expectation]) -> Result<(), Failure> {
+        if !checks.iter().any(|check| check.store_failures) {
+            return Ok(());
+        }
+        let table = TableName { schema: Some(check::FAILURES_SCHEMA.to_owned()), name: String::new() };
+        self.ensure_schema(session, &table).await
     }
 
     /// Sends one statement and records it with where it stands; a failure gets the place.
@@ -230,9 +241,10 @@ fn located(failure: Failure, place: Option<Place>) -> Failure {
     let mut lines = failure.message.lines().skip_while(|line| !line.starts_with("LINE "));
     if let (Some(line), caret) = (lines.next(), lines.next()) {
         let (number, text) = line["LINE ".len()..].split_once(": ").unwrap_or(("1", ""));
-        place.line += number.parse::<u64>().unwrap_or(1).saturating_sub(1);
+        place.line = place.line.saturating_add(number.parse::<u64>().unwrap_or(1).saturating_sub(1));
         let shift = line.len() - text.len();
-        place.column = caret.and_then(|caret| caret.find('^')).filter(|_| !text.starts_with("...")).map_or(0, |at| (at - shift + 1) as u64);
+        let caret = caret.and_then(|caret| caret.find('^')).filter(|_| !text.starts_with("..."));
+        place.column = caret.and_then(|at| at.checked_sub(shift)).map_or(0, |at| at as u64 + 1);
     }
     Failure { message: said, ..failure }.at(place)
 }

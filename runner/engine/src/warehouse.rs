@@ -22,12 +22,22 @@ use tokio_util::sync::CancellationToken;
 pub struct Capabilities {
     /// The word of the project file.
     pub name: &'static str,
+    /// The schema of a table that names none.
+    pub default_schema: &'static str,
     /// The SQL name of a column type.
     pub type_name: fn(ColumnType) -> String,
     /// A table expression over Parquet files on this machine, with the columns `filename` and `file_row_number` beside the data.
     pub scan_parquet: Option<fn(&[PathBuf]) -> String>,
     /// A statement that writes the rows of a query to a file on this machine.
     pub write_file: Option<fn(query: &str, path: &Path, format: errand_model::document::step::ExportFormat) -> String>,
+}
+
+impl Capabilities {
+    /// One spelling for every way to name a table: `t`, `T` and `main.t` are one.
+    #[must_use]
+    pub fn table_key(&self, table: &TableName) -> String {
+        format!("{}.{}", table.schema.as_deref().unwrap_or(self.default_schema), table.name).to_lowercase()
+    }
 }
 
 /// A column of a table that is there.

@@ -103,7 +103,7 @@ impl fmt::Display for FailureKind {
 pub struct Place {
     /// The file, relative to the repository or as the source names it.
     pub file: String,
-    /// Line, from 1.
+    /// Line, from 1; 0 when only the file is known.
     pub line: u64,
     /// Column in characters, from 1; 0 when only the line is known.
     pub column: u64,
@@ -111,9 +111,10 @@ pub struct Place {
 
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.column {
-            0 => write!(f, "{}:{}", self.file, self.line),
-            column => write!(f, "{}:{}:{column}", self.file, self.line),
+        match (self.line, self.column) {
+            (0, _) => f.write_str(&self.file),
+            (line, 0) => write!(f, "{}:{line}", self.file),
+            (line, column) => write!(f, "{}:{line}:{column}", self.file),
         }
     }
 }

@@ -139,7 +139,9 @@ impl Interval {
                 (midnight(first, &zone)?, midnight(next, &zone)?)
             }
         };
-        if start < end {
+        // One moment is what a job without a schedule runs for; a report names it, and a second run may be for it.
+        let is_moment = start == end && text.split_once('/').is_some_and(|(start, end)| start == end && start.contains('T'));
+        if start < end || is_moment {
             Ok(Self { start, end, timezone: timezone.to_owned() })
         } else {
             Err(format!("`{text}` is not an interval: its end is not after its start"))

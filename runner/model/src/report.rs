@@ -35,6 +35,9 @@ pub struct RunReport {
     /// Input values after defaults.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub inputs: BTreeMap<String, serde_json::Value>,
+    /// The steps that were asked for; all of them when empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub only: Vec<String>,
     /// Attempt of the whole run, from 1.
     pub attempt: u32,
     /// Start of the runner.

@@ -144,7 +144,7 @@ fn append_loads_each_file_once_for_good() {
         .collect();
     files.sort();
     assert_eq!(files, ["\"in/a.csv\" true", "\"in/b.csv\" false"]);
-    assert_eq!(project.rows("select path, rows_read, target from _errand.files"), ["in/a.csv|1|t", "in/b.csv|2|t"]);
+    assert_eq!(project.rows("select path, rows_read, target from _errand.files"), ["lake:in/a.csv|1|main.t", "lake:in/b.csv|2|main.t"]);
 }
 
 #[test]
@@ -286,7 +286,7 @@ fn the_report_accounts_for_every_file_and_row() {
         files.iter().map(|file| format!("{} {} {}", file["path"], file["rows"]["read"], file["rows"]["rejected"])).collect();
     assert_eq!(files, ["\"in/a.csv\" 3 1", "\"in/b.csv\" 1 0"]);
     let ledger = "select step, target, rows_read, rows_written, rows_deduplicated, rows_rejected, run_id, attempt from _errand.ledger";
-    assert_eq!(project.rows(ledger), ["load|t|4|2|1|1|run-1|1"]);
+    assert_eq!(project.rows(ledger), ["load|main.t|4|2|1|1|run-1|1"]);
 }
 
 #[test]

@@ -12,4 +12,5 @@ mod ingest;
 mod materialize;
 mod reject;
 mod retry;
+mod safety;
 mod sql;

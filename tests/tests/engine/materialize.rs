@@ -176,7 +176,7 @@ fn a_second_append_of_an_interval_under_a_changed_definition_is_refused() {
     let _ = project.run("2026-01-05").ok();
     project.write("jobs/load/days.sql", format!("{DAYS} -- changed"));
     let run = project.run("2026-01-05").fails(10, "ledger::second_append");
-    assert!(run.message().contains("run-1") && run.message().contains("`t`"), "{}", run.message());
+    assert!(run.message().contains("run-1") && run.message().contains("`main.t`"), "{}", run.message());
     assert_eq!(project.value("select count(*) from t"), "3");
     let _ = project.run("2026-01-06").ok();
 }

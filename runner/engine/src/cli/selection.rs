@@ -135,6 +135,7 @@ impl Outline {
             interval: self.interval.clone(),
             scheduled_at: self.scheduled_at,
             inputs: self.inputs.clone(),
+            only: Vec::new(),
             attempt: self.attempt,
             started_at: self.started_at,
             finished_at: now,

@@ -184,8 +184,46 @@ impl ReportStore {
 #[must_use]
 pub fn json(report: &RunReport, redactor: &Redactor) -> String {
     let mut value = serde_json::to_value(report).expect("a report is plain data");
-    redactor.redact_json(&mut value);
+    clean(&mut value, redactor);
     format!("{value:#}\n")
+}
+
+/// Fields that hold words of the format, times and ids. A secret such as `2026` or `failed` must not make the report unreadable.
+const STRUCTURE: [&str; 17] = [
+    "version",
+    "run_id",
+    "job",
+    "environment",
+    "errand_version",
+    "commit",
+    "start",
+    "end",
+    "timezone",
+    "scheduled_at",
+    "started_at",
+    "finished_at",
+    "outcome",
+    "id",
+    "kind",
+    "code",
+    "severity",
+];
+
+/// Removes secrets from every text that an author, a file or a program may have brought in.
+fn clean(value: &mut serde_json::Value, redactor: &Redactor) {
+    match value {
+        serde_json::Value::Object(fields) => {
+            for (key, field) in fields.iter_mut() {
+                match key.as_str() {
+                    "inputs" | "outputs" => redactor.redact_json(field),
+                    key if STRUCTURE.contains(&key) && !field.is_object() => {}
+                    _ => clean(field, redactor),
+                }
+            }
+        }
+        serde_json::Value::Array(items) => items.iter_mut().for_each(|item| clean(item, redactor)),
+        text => redactor.redact_json(text),
+    }
 }
 
 fn no_such_environment(project: &Project, environment: &str) -> Failure {

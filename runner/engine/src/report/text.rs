@@ -87,6 +87,7 @@ pub fn show(report: &RunReport, style: Style) -> String {
         text.push_str(&failure_block(report, failure, style));
     }
     let parts = [
+        ("other failures", other_failures(report)),
         ("earlier attempts", earlier_attempts(report)),
         ("not run", reasons(report)),
         ("warnings", report.warnings.clone()),
@@ -109,7 +110,9 @@ pub fn summary(report: &RunReport, kept_in: Option<&Path>, style: Style) -> Stri
     if let Some(failure) = &report.failure {
         text.push_str(&failure_block(report, failure, style));
     }
-    for (title, lines) in [("warnings", report.warnings.clone()), ("failed checks", failed_checks(report))] {
+    let parts =
+        [("other failures", other_failures(report)), ("warnings", report.warnings.clone()), ("failed checks", failed_checks(report))];
+    for (title, lines) in parts {
         text.push_str(&section(title, &lines, style));
     }
     if let Some(path) = kept_in {
@@ -216,7 +219,7 @@ fn steps_table(steps: &[StepReport], layout: StepsLayout) -> Table {
         ("OUTCOME", true, Box::new(|step| outcome_cell(step.outcome))),
         ("TRIES", tried_again, Box::new(|step| some(step, step.attempts.len().to_string()))),
         ("READ", true, Box::new(move |step| count(step.rows.read))),
-        ("WRITTEN", true, Box::new(move |step| count(step.rows.written))),
+        ("WRITTEN", true, Box::new(move |step| count(if is_undone(step.outcome) { 0 } else { step.rows.written }))),
         ("DEDUP", deduplicated, Box::new(move |step| count(step.rows.deduplicated))),
         ("REJECTED", rejected, Box::new(move |step| count(step.rows.rejected))),
         ("TIME", true, Box::new(|step| some(step, duration(step.duration_ms)))),
@@ -224,6 +227,20 @@ fn steps_table(steps: &[StepReport], layout: StepsLayout) -> Table {
     let shown: Vec<_> = columns.into_iter().filter(|(_, shown, _)| *shown).collect();
     let rows = steps.iter().map(|step| shown.iter().map(|(_, _, cell)| cell(step)).collect()).collect();
     Table::new(shown.iter().map(|(title, _, _)| *title).collect(), 0, rows)
+}
+
+/// What such a step wrote was rolled back.
+const fn is_undone(outcome: Outcome) -> bool {
+    matches!(outcome, Outcome::Failed | Outcome::Cancelled | Outcome::Warned)
+}
+
+/// Failures beside the one that the run is reported with: of steps that only warn, and of steps that failed later.
+fn other_failures(report: &RunReport) -> Vec<String> {
+    last_attempts(report)
+        .filter_map(|(step, attempt)| Some((step, attempt.failure.as_ref()?)))
+        .filter(|(_, failure)| report.failure.as_ref() != Some(failure))
+        .map(|(step, failure)| format!("{}: {failure} ({})", step.id, failure.code))
+        .collect()
 }
 
 fn failure_block(report: &RunReport, failure: &Failure, style: Style) -> String {
@@ -262,8 +279,11 @@ pub fn rerun(report: &RunReport) -> String {
     if !report.environment.is_empty() {
         option("--env", &report.environment);
     }
-    if let Some(interval) = report.interval.as_ref().filter(|interval| interval.start != interval.end) {
+    if let Some(interval) = &report.interval {
         option("--interval", &format!("{}/{}", interval.start, interval.end));
+    }
+    for step in &report.only {
+        option("--step", step);
     }
     for (name, value) in &report.inputs {
         option("--input", &format!("{name}={}", plain(value)));

@@ -67,6 +67,7 @@ pub(crate) fn succeeded() -> RunReport {
         }),
         scheduled_at: None,
         inputs: BTreeMap::new(),
+        only: Vec::new(),
         attempt: 1,
         started_at: at("2026-11-20T06:00:03Z"),
         finished_at: at("2026-11-20T06:00:06.2Z"),

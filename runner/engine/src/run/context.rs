@@ -86,12 +86,35 @@ impl Context {
         if let Some(warehouse) = open.get(name.as_str()) {
             return Ok(Arc::clone(warehouse));
         }
+        let connection = self.connection(name)?;
+        // Two names for one file share one database: its lock keeps other processes out, not this one.
+        let twin = self.real_path(connection).and_then(|real| open.get(&real).cloned());
+        if let Some(warehouse) = twin {
+            open.insert(name.to_string(), Arc::clone(&warehouse));
+            return Ok(warehouse);
+        }
         let budget = Budget { memory_bytes: memory::warehouse_budget(self.request.job.resources.memory_bytes) };
-        let warehouse: Arc<dyn Warehouse> = warehouse::open(self.connection(name)?, &self.request.state_dir, budget).await?.into();
+        let warehouse: Arc<dyn Warehouse> = warehouse::open(connection, &self.request.state_dir, budget).await?.into();
         let mut session = warehouse.session(self.request.cancelled.clone()).await?;
         ledger::prepare(session.as_mut()).await?;
         open.insert(name.to_string(), Arc::clone(&warehouse));
+        if let Some(real) = self.real_path(connection) {
+            open.insert(real, Arc::clone(&warehouse));
+        }
         Ok(warehouse)
+    }
+
+    /// What a warehouse in a file is known by, whatever its connections are called; a path has a `/`, which no name has.
+    fn real_path(&self, connection: &Connection) -> Option<String> {
+        match connection {
+            Connection::Duckdb { path } => {
+                let path = self.request.state_dir.join(path);
+                // `a/../b` leads nowhere while `a` is missing. Opening makes it, or says why it cannot.
+                std::fs::create_dir_all(path.parent()?).ok()?;
+                Some(path.canonicalize().ok()?.to_string_lossy().into_owned())
+            }
+            Connection::Directory { .. } => None,
+        }
     }
 
     /// Waits until no other step of this run writes to a table, and keeps others from it until the guard is dropped: of two
@@ -101,7 +124,8 @@ impl Context {
     ///
     /// `Cancelled` when the step is cancelled meanwhile.
     pub async fn hold(&self, connection: &Label, table: &TableName, cancelled: &CancellationToken) -> Result<OwnedMutexGuard<()>, Failure> {
-        let name = format!("{connection}:{table}").to_lowercase();
+        let warehouse = self.warehouse(connection).await?;
+        let name = format!("{:p}:{}", Arc::as_ptr(&warehouse), warehouse.capabilities().table_key(table));
         let target = Arc::clone(self.targets.lock().unwrap_or_else(PoisonError::into_inner).entry(name).or_default());
         tokio::select! {
             guard = target.lock_owned() => Ok(guard),

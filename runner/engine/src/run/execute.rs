@@ -217,14 +217,16 @@ async fn run_step(context: &Arc<Context>, at: usize) -> StepReport {
     }
     report.duration_ms = stopwatch.elapsed_ms();
     progress.finish(report.outcome);
-    info!(step = %step.id, outcome = report.outcome.as_str(), rows_written = report.rows.written, duration_ms = report.duration_ms, "step ended");
+    let rows_written = if matches!(report.outcome, Outcome::Succeeded | Outcome::AlreadyDone) { report.rows.written } else { 0 };
+    info!(step = %step.id, outcome = report.outcome.as_str(), rows_written, duration_ms = report.duration_ms, "step ended");
     report
 }
 
 fn failed_before_start(context: &Context, step: &Step, failure: Failure) -> StepReport {
     error!(step = %step.id, code = %failure.code, "{failure}");
     let attempt = attempt_report(context.request.clock.now(), 1, 0, Record::default(), Outcome::Failed, Some(failure));
-    StepReport { attempts: vec![attempt], reason: None, ..unstarted(step, Outcome::Failed, "") }
+    let outcome = if step.on_failure == OnFailure::Warn { Outcome::Warned } else { Outcome::Failed };
+    StepReport { attempts: vec![attempt], reason: None, ..unstarted(step, outcome, "") }
 }
 
 fn attempt_report(
@@ -335,6 +337,7 @@ fn report(request: &Request, steps: Vec<StepReport>, failure: Option<Failure>) -
         interval: Some(request.interval.report()),
         scheduled_at: request.scheduled_at,
         inputs: request.inputs.clone(),
+        only: request.only.clone(),
         attempt: request.attempt,
         started_at: request.started_at,
         finished_at,

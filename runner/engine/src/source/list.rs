@@ -8,6 +8,7 @@ use errand_model::failure::{Failure, FailureKind};
 use globset::{GlobBuilder, GlobMatcher};
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
+use tokio_util::sync::CancellationToken;
 
 /// Deepest directory under a connection that is looked into.
 const DEEPEST: usize = 32;
@@ -54,8 +55,8 @@ pub fn list(root: &Path, pattern: &str) -> Result<Vec<FileEntry>, Failure> {
 ///
 /// # Errors
 ///
-/// When it cannot be read.
-pub fn digest(entry: &FileEntry) -> Result<String, Failure> {
+/// When it cannot be read, or is cancelled.
+pub fn digest(entry: &FileEntry, cancelled: &CancellationToken) -> Result<String, Failure> {
     let unreadable = |error: std::io::Error| unreadable(&entry.path, &error);
     let mut file = File::open(&entry.absolute).map_err(unreadable)?;
     let mut hash = Sha256::new();
@@ -65,7 +66,26 @@ pub fn digest(entry: &FileEntry) -> Result<String, Failure> {
             0 => return Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()),
             read => hash.update(&buffer[..read]),
         }
+        if cancelled.is_cancelled() {
+            return Err(Failure::new(FailureKind::Cancelled, "source::cancelled", "reading the files was cancelled"));
+        }
     }
+}
+
+/// Whether a file is still what it was when it was listed.
+///
+/// # Errors
+///
+/// `Transient` when its size or time of change differ: what was read of it may be half of the one and half of the other.
+pub fn check_unchanged(entry: &FileEntry) -> Result<(), Failure> {
+    let metadata = std::fs::metadata(&entry.absolute).map_err(|error| unreadable(&entry.path, &error))?;
+    let modified = metadata.modified().ok().and_then(|time| Timestamp::try_from(time).ok());
+    if metadata.len() == entry.bytes && modified == entry.modified {
+        return Ok(());
+    }
+    let message = format!("`{}` changed while it was read", entry.path);
+    Err(Failure::new(FailureKind::Transient, "source::changed", message)
+        .help("write files under another name and rename them when they are whole"))
 }
 
 fn definition(code: &str, message: String) -> Failure {
@@ -198,7 +218,7 @@ mod tests {
         );
         let entry = &list(root.path(), "a.csv").expect("listed")[0];
         assert!(entry.bytes == 4 && entry.modified.is_some());
-        assert_eq!(digest(entry).expect("read")[..8], *"309b0e45");
+        assert_eq!(digest(entry, &tokio_util::sync::CancellationToken::new()).expect("read")[..8], *"309b0e45");
     }
 
     #[test]

@@ -10,6 +10,8 @@ use errand_model::report::CheckReport;
 use super::{Attempt, Effect, single_query};
 use crate::warehouse::{Session, literal, quote_identifier, quote_list, quote_table, quote_text};
 
+/// Where rows that break checks are kept.
+pub(super) const FAILURES_SCHEMA: &str = "_errand_failures";
 /// Most rows kept by `store_failures`.
 const MAX_STORED: usize = 1000;
 
@@ -128,8 +130,8 @@ async fn evaluate(attempt: &Attempt, session: &mut dyn Session, from: &str, chec
         ExpectationKind::Relationships { column, to, field } => {
             let (column, field) = (quote_identifier(column), quote_identifier(field));
             format!(
-                "SELECT child.* FROM (SELECT * FROM {from}) AS child WHERE child.{column} IS NOT NULL \
-                 AND NOT EXISTS (SELECT 1 FROM {} AS parent WHERE parent.{field} = child.{column})",
+                "SELECT _errand_child.* FROM (SELECT * FROM {from}) AS _errand_child WHERE _errand_child.{column} IS NOT NULL \
+                 AND NOT EXISTS (SELECT 1 FROM {} AS _errand_parent WHERE _errand_parent.{field} = _errand_child.{column})",
                 quote_table(to)
             )
         }
@@ -199,7 +201,7 @@ async fn changed(
         "SELECT row_count FROM _errand.checks WHERE job = {} AND step = {} AND name = {} AND interval_start < {} ORDER BY interval_start DESC",
         quote_text(request.job.name.as_str()),
         quote_text(attempt.step.id.as_str()),
-        quote_text(&check.name),
+        quote_text(&remembered_name(attempt, check)),
         quote_text(&request.interval.start.to_string())
     );
     let Some(before) = session.query(&sql, 1).await?.into_iter().flatten().flatten().next().and_then(|text| text.parse::<u64>().ok())
@@ -212,13 +214,18 @@ async fn changed(
     Ok((share > most).then_some(message))
 }
 
+/// Counts of runs with other inputs say nothing about this one.
+fn remembered_name(attempt: &Attempt, check: &Expectation) -> String {
+    if attempt.run.request.inputs.is_empty() { check.name.clone() } else { format!("{} {}", check.name, attempt.run.inputs_text()) }
+}
+
 async fn remember(attempt: &Attempt, session: &mut dyn Session, check: &Expectation, count: u64) -> Result<(), Failure> {
     let request = &attempt.run.request;
     let sql = format!(
         "INSERT OR REPLACE INTO _errand.checks VALUES ({}, {}, {}, {}, {count}, {})",
         quote_text(request.job.name.as_str()),
         quote_text(attempt.step.id.as_str()),
-        quote_text(&check.name),
+        quote_text(&remembered_name(attempt, check)),
         quote_text(&request.interval.start.to_string()),
         quote_text(&request.clock.now().to_string())
     );
@@ -247,7 +254,7 @@ async fn collect(attempt: &Attempt, session: &mut dyn Session, query: &str) -> R
     let described = session.query(&format!("SELECT column_name FROM (DESCRIBE {query}\n)"), 1000).await?;
     let columns = described.into_iter().flatten().flatten().collect();
     let rows = session.query(query, MAX_STORED).await?;
-    Ok(Stored { table: TableName { schema: Some("_errand_failures".to_owned()), name }, columns, rows })
+    Ok(Stored { table: TableName { schema: Some(FAILURES_SCHEMA.to_owned()), name }, columns, rows })
 }
 
 /// Writes rows that broke checks, instead of those of the last time.

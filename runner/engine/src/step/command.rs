@@ -27,6 +27,8 @@ const DRAIN: Duration = Duration::from_secs(1);
 const TAIL_LINES: usize = 5;
 /// Longest line that is logged; the rest of it is cut.
 const MAX_LINE_BYTES: usize = 8 * 1024;
+/// What is read of a line past its longest, so that a secret across the cut is known as one.
+const LOOK_AHEAD: usize = 256 * 1024;
 
 pub(super) async fn run(attempt: &mut Attempt, step: &CommandStep) -> Result<Effect, Failure> {
     let scratch = tempfile::tempdir().map_err(|error| failure("cannot make a scratch directory", &error))?;
@@ -161,13 +163,14 @@ async fn follow(stream: Option<impl AsyncRead + Unpin>, name: &'static str, targ
             Some(end) => (end + 1, true),
             None => (chunk.len(), chunk.is_empty()),
         };
-        let room = MAX_LINE_BYTES.saturating_sub(line.len());
+        let room = (MAX_LINE_BYTES + LOOK_AHEAD).saturating_sub(line.len());
         line.extend_from_slice(&chunk[..used.min(room)]);
         let ended = chunk.is_empty();
         reader.consume(used);
         if complete && !(ended && line.is_empty()) {
             let text = String::from_utf8_lossy(&line);
-            let text = target.redactor.redact(text.trim_end()).into_owned();
+            let mut text = target.redactor.redact(text.trim_end()).into_owned();
+            text.truncate(text.floor_char_boundary(MAX_LINE_BYTES));
             info!(step = %target.step, stream = name, "{text}");
             tail.push_back(text);
             if tail.len() > TAIL_LINES {

@@ -30,7 +30,7 @@ pub(super) async fn run(attempt: &mut Attempt, step: &IngestStep) -> Result<Effe
     let (mut session, capabilities) = attempt.session(&step.connection).await?;
     let session = session.as_mut();
     let _alone = attempt.run.hold(&step.connection, &step.table, &attempt.cancelled).await?;
-    let load = attempt.load(&step.table.to_string());
+    let load = attempt.load(&capabilities.table_key(&step.table));
     if let Some(effect) = attempt.already(ledger::find(session, &load).await?) {
         return Ok(effect);
     }
@@ -44,8 +44,11 @@ pub(super) async fn run(attempt: &mut Attempt, step: &IngestStep) -> Result<Effe
         session.rollback().await?;
         ingest.record_files(attempt);
         let kept = ingest.tally().take_first();
-        if !kept.is_empty() {
-            reject::keep(attempt, session, step, &ingest.load.id(), &kept).await?;
+        if !kept.is_empty()
+            && let Err(unkept) = reject::keep(attempt, session, step, &ingest.load.id(), &kept).await
+        {
+            session.rollback().await?;
+            attempt.record.warnings.push(format!("the refused rows could not be kept: {unkept}"));
         }
     }
     result
@@ -93,13 +96,44 @@ impl Ingest<'_> {
             }
         }
         attempt.ensure_schema(session, &self.step.table).await?;
+        attempt.ensure_failures_schema(session, &self.step.checks).await?;
         attempt.send(session, "BEGIN TRANSACTION").await?;
         let staging = staging_table(&self.step.table, &self.load.id());
         match self.step.files.format {
+            _ if files.is_empty() => {
+                if session.columns(&self.step.table).await?.is_none() {
+                    return self.nothing(attempt, session).await;
+                }
+                let empty = format!("CREATE TABLE {} AS SELECT * FROM {} LIMIT 0", quote_table(&staging), quote_table(&self.step.table));
+                attempt.send(session, &empty).await?;
+            }
             Format::Parquet => parquet::stage(self, attempt, session, &staging, &files).await?,
-            Format::Csv | Format::Jsonl | Format::Json => self.stage(attempt, session, &staging, files.clone()).await?,
+            Format::Csv | Format::Jsonl | Format::Json => {
+                if !self.stage(attempt, session, &staging, files.clone()).await? {
+                    return self.nothing(attempt, session).await;
+                }
+            }
         }
+        blocking({
+            let files = files.clone();
+            move || files.iter().try_for_each(source::check_unchanged)
+        })
+        .await?;
         self.publish(attempt, session, staging, &files, bytes).await
+    }
+
+    /// Columns that Errand writes itself cannot come from the files too.
+    fn refuse_own_columns<'n>(&self, mut names: impl Iterator<Item = &'n str>) -> Result<(), Failure> {
+        let own = names.find(|name| self.step.metadata && METADATA.contains(&name.to_lowercase().as_str()));
+        let Some(name) = own else { return Ok(()) };
+        let message = format!("the files have a column `{name}`, which Errand writes itself");
+        Err(Failure::new(FailureKind::Rejected, "ingest::reserved_column", message)
+            .help("give it another name with `from`, or set `metadata: false`"))
+    }
+
+    /// One path under two connections is two files.
+    fn ledger_path(&self, file: &FileEntry) -> String {
+        format!("{}:{}", self.step.files.connection, file.path)
     }
 
     /// In `append` mode a file is loaded once for good: same path, same content. Other modes read what is there.
@@ -107,19 +141,18 @@ impl Ingest<'_> {
         let mut files = Vec::with_capacity(found.len());
         for file in found {
             let known = match self.step.publish.mode {
-                Mode::Append => ledger::known_digests(session, &self.step.table, &file.path, file.bytes).await?,
+                Mode::Append => ledger::known_digests(session, &self.load.target, &self.ledger_path(&file), file.bytes).await?,
                 Mode::Replace | Mode::Merge | Mode::DeleteInsert | Mode::Scd2 => Vec::new(),
             };
-            let digest = if self.step.publish.mode == Mode::Append {
-                blocking({
-                    let file = file.clone();
-                    move || source::digest(&file)
-                })
-                .await?
-            } else {
-                String::new()
+            let digest = match self.step.publish.mode {
+                Mode::Append => {
+                    let (file, cancelled) = (file.clone(), attempt.cancelled.clone());
+                    blocking(move || source::digest(&file, &cancelled)).await?
+                }
+                Mode::Replace => by_time(&file),
+                Mode::Merge | Mode::DeleteInsert | Mode::Scd2 => String::new(),
             };
-            if known.contains(&digest) {
+            if known.contains(&digest) || known.contains(&by_time(&file)) {
                 attempt.record.files.push(FileReport { path: file.path, bytes: file.bytes, rows: Rows::default(), already_loaded: true });
             } else {
                 self.digests.push(digest);
@@ -157,7 +190,7 @@ impl Ingest<'_> {
         session: &mut dyn Session,
         staging: &TableName,
         files: Vec<FileEntry>,
-    ) -> Result<(), Failure> {
+    ) -> Result<bool, Failure> {
         let existing = existing_columns(session, &self.step.table).await?;
         let (step, list) = (self.step.clone(), files.clone());
         let resolved =
@@ -165,6 +198,10 @@ impl Ingest<'_> {
         attempt.record.warnings.extend(resolved.warnings.iter().cloned());
         let added = resolved.columns.iter().filter(|column| column.origin == Origin::Added);
         attempt.record.warnings.extend(added.map(|column| format!("column `{}` ({}) is new", column.name, column.kind)));
+        if resolved.columns.is_empty() {
+            return self.without_columns(attempt, files, &resolved).await;
+        }
+        self.refuse_own_columns(resolved.columns.iter().map(|column| column.name.as_str()))?;
         self.create(attempt, session, staging, &resolved).await?;
         let rejects = reject::staging_table(staging);
         attempt.send(session, &reject::create(&rejects)).await?;
@@ -187,7 +224,27 @@ impl Ingest<'_> {
         if let Some(refused) = refused {
             return Err(refused);
         }
-        reject::publish(attempt, session, self.step, &rejects, counts.get(1).copied().unwrap_or(0)).await
+        reject::publish(attempt, session, self.step, &rejects, counts.get(1).copied().unwrap_or(0), &self.load.id()).await?;
+        Ok(true)
+    }
+
+    /// No record, no declaration and no table says what the columns are: records that are there can only be refused ones.
+    async fn without_columns(&mut self, attempt: &mut Attempt, files: Vec<FileEntry>, resolved: &Resolved) -> Result<bool, Failure> {
+        let count = files.len();
+        self.tally().open(count);
+        let mut reader = Reader::start(files, &self.step.files, resolved, self.step.schema_contract, attempt.cancelled.clone());
+        let tally = Arc::clone(&self.tally);
+        blocking(move || {
+            while let Some(batch) = reader.next() {
+                tally.lock().unwrap_or_else(PoisonError::into_inner).add(&mut batch?);
+            }
+            Ok(())
+        })
+        .await?;
+        let refused = self.tally().refusal(&self.step.table);
+        refused.map_or(Ok(()), Err)?;
+        self.empty(attempt, &format!("no rows for `{}` in {}", self.step.table, plural(count, "file")))?;
+        Ok(false)
     }
 
     async fn create(
@@ -276,7 +333,12 @@ impl Ingest<'_> {
         };
         if rows.read == rows.rejected {
             self.empty(attempt, &format!("no rows for `{}` in {}", self.step.table, plural(files.len(), "file")))?;
-            if self.step.on_empty == OnEmpty::Warn && self.step.publish.mode == Mode::Replace {
+            let takes_all = match self.step.publish.mode {
+                Mode::Replace => true,
+                Mode::Scd2 => self.step.publish.cursor.is_none(),
+                Mode::Append | Mode::Merge | Mode::DeleteInsert => false,
+            };
+            if self.step.on_empty == OnEmpty::Warn && takes_all {
                 return self.nothing(attempt, session).await;
             }
         }
@@ -287,7 +349,7 @@ impl Ingest<'_> {
             .zip(&self.digests)
             .filter(|(_, digest)| !digest.is_empty())
             .map(|((file, rows), digest)| LoadedFile {
-                path: file.path.clone(),
+                path: self.ledger_path(file),
                 bytes: file.bytes,
                 digest: digest.clone(),
                 rows_read: rows.read,
@@ -309,6 +371,11 @@ impl Ingest<'_> {
         let rows = publish(attempt, session, &stage).await?;
         Ok(Effect { bytes_read: bytes, ..Effect::of_rows(rows) })
     }
+}
+
+/// What `replace` knows a file by, for an `append` that comes later: hashing what is loaded anyway would cost a second reading.
+fn by_time(file: &FileEntry) -> String {
+    file.modified.map_or_else(String::new, |modified| format!("modified {modified}"))
 }
 
 /// The data columns of the target, if it is there.

@@ -8,17 +8,18 @@ use errand_model::report::Rows;
 use super::stage::{Stage, publish, staging_table};
 use super::{Attempt, Effect, single_query, statements};
 use crate::warehouse::ledger::{self, Load};
-use crate::warehouse::publish::count;
+use crate::warehouse::publish::{count, current};
 use crate::warehouse::statement::Statement;
 use crate::warehouse::{Session, quote_table};
 
 pub(super) async fn run(attempt: &mut Attempt, step: &SqlStep) -> Result<Effect, Failure> {
-    let (mut session, _) = attempt.session(&step.connection).await?;
+    let (mut session, capabilities) = attempt.session(&step.connection).await?;
     let session = session.as_mut();
     let result = match &step.materialize {
         Some(materialize) => {
             let _alone = attempt.run.hold(&step.connection, &materialize.table, &attempt.cancelled).await?;
-            build_table(attempt, session, step, materialize).await
+            let load = attempt.load(&capabilities.table_key(&materialize.table));
+            build_table(attempt, session, step, materialize, load).await
         }
         None => run_statements(attempt, session, step).await,
     };
@@ -45,12 +46,21 @@ async fn run_statements(attempt: &mut Attempt, session: &mut dyn Session, step: 
     }
     let rows = Rows { written: affected, read: affected, ..Rows::default() };
     attempt.record.rows = rows;
+    if !step.transaction {
+        session.execute("BEGIN TRANSACTION").await.map_err(left_open)?;
+    }
     let writer = attempt.writer();
     ledger::record(session, &load, &writer, rows).await?;
-    if step.transaction {
-        attempt.commit(session).await?;
-    }
+    attempt.commit(session).await?;
     Ok(Effect::of_rows(rows))
+}
+
+fn left_open(failure: Failure) -> Failure {
+    if failure.kind == FailureKind::Cancelled {
+        return failure;
+    }
+    let message = "the statements left a transaction open, which was rolled back";
+    Failure::new(FailureKind::Definition, "sql::open_transaction", message).help("end it with `COMMIT`")
 }
 
 /// Inside the step's transaction a `COMMIT` of the author would publish half of it, and without the ledger row.
@@ -72,8 +82,8 @@ async fn build_table(
     session: &mut dyn Session,
     step: &SqlStep,
     materialize: &Materialize,
+    load: Load,
 ) -> Result<Effect, Failure> {
-    let load = attempt.load(&materialize.table.to_string());
     if let Some(effect) = attempt.already(ledger::find(session, &load).await?) {
         return Ok(effect);
     }
@@ -83,6 +93,7 @@ async fn build_table(
     let rendered = attempt.render(&step.sql)?;
     let (query, place) = single_query(&step.sql, &rendered)?;
     attempt.ensure_schema(session, &materialize.table).await?;
+    attempt.ensure_failures_schema(session, &step.checks).await?;
     attempt.send(session, "BEGIN TRANSACTION").await?;
     let staging = staging_table(&materialize.table, &load.id());
     create_as(attempt, session, &load, &staging, materialize, query, place).await?;
@@ -129,10 +140,11 @@ async fn create_as(
 /// An empty result does not replace a full table, unless a check says with `row_count: { min: 0 }` that it may.
 async fn refuse_empty(session: &mut dyn Session, step: &SqlStep, materialize: &Materialize, read: u64) -> Result<(), Failure> {
     let may_be_empty = step.checks.iter().any(|check| matches!(check.kind, ExpectationKind::RowCount { min: Some(0), .. }));
-    if read > 0 || materialize.publish.mode != Mode::Replace || may_be_empty || session.columns(&materialize.table).await?.is_none() {
+    let takes_all = matches!(materialize.publish.mode, Mode::Replace | Mode::Scd2);
+    if read > 0 || !takes_all || may_be_empty || session.columns(&materialize.table).await?.is_none() {
         return Ok(());
     }
-    let present = count(session, &materialize.table).await?;
+    let present = current(session, &materialize.table, materialize.publish.mode).await?;
     if present == 0 {
         return Ok(());
     }

@@ -1,5 +1,6 @@
 //! From a full staging table to a committed target: accounting, duplicates, checks, publish, ledger, in one transaction.
 
+use errand_model::document::step::Mode;
 use errand_model::failure::{Failure, FailureKind};
 use errand_model::job::{Expectation, ExpectationKind, Publish, TableName};
 use errand_model::report::Rows;
@@ -62,6 +63,9 @@ pub(super) async fn publish(attempt: &mut Attempt, session: &mut dyn Session, st
             .help("nothing was published; please report it with the run report"));
     }
     let writer = attempt.writer();
+    if stage.publish.mode == Mode::Replace {
+        ledger::forget_files(session, &stage.load.target).await?;
+    }
     ledger::record_files(session, stage.load, &writer, stage.files).await?;
     if stage.is_done {
         ledger::record(session, stage.load, &writer, rows).await?;

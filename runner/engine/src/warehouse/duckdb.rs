@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use super::{AppendTarget, Budget, Capabilities, NextChunk, Session, TableColumn, Warehouse, quote_text};
 
 static CAPABILITIES: Capabilities =
-    Capabilities { name: "duckdb", type_name, scan_parquet: Some(scan_parquet), write_file: Some(write_file) };
+    Capabilities { name: "duckdb", default_schema: "main", type_name, scan_parquet: Some(scan_parquet), write_file: Some(write_file) };
 
 /// Least memory that DuckDB gets: below it, its own start fails.
 const MIN_MEMORY: u64 = 96 << 20;
@@ -199,6 +199,8 @@ fn failure(error: &duckdb::Error) -> Failure {
     let class = text.split(" Error: ").next().unwrap_or_default();
     let (kind, code) = match class {
         "INTERRUPT" | "Interrupt" => (FailureKind::Cancelled, "warehouse::cancelled"),
+        "Missing Extension" => (FailureKind::Permanent, "warehouse::extension"),
+        "TransactionContext" | "Transaction" if text.contains("single attached database") => (FailureKind::Permanent, "warehouse::refused"),
         "TransactionContext" | "Transaction" => (FailureKind::Transient, "warehouse::conflict"),
         "Parser" => (FailureKind::Definition, "warehouse::syntax"),
         "Catalog" => (FailureKind::Permanent, "warehouse::missing_object"),
@@ -206,12 +208,17 @@ fn failure(error: &duckdb::Error) -> Failure {
         "Constraint" => (FailureKind::Permanent, "warehouse::constraint"),
         "Conversion" | "Out of Range" | "Invalid Input" => (FailureKind::Permanent, "warehouse::value"),
         "Out of Memory" => (FailureKind::Permanent, "warehouse::out_of_memory"),
+        "IO" if text.contains("No files found") => (FailureKind::Permanent, "warehouse::missing_file"),
         "IO" => (FailureKind::Transient, "warehouse::io"),
         "INTERNAL" => (FailureKind::Internal, "warehouse::internal"),
         _ => (FailureKind::Permanent, "warehouse::refused"),
     };
     let failure = Failure::new(kind, code, text.trim().to_owned());
     match code {
+        "warehouse::extension" => {
+            let message = failure.message.lines().next().unwrap_or_default().to_owned();
+            Failure { message, ..failure }.help("errand installs no extension: core functions, JSON and Parquet are built in, nothing else is")
+        }
         "warehouse::out_of_memory" => failure.help("give the job more memory with `resources: { memory: 2GB }`"),
         "warehouse::io" => failure.help("check free space and permissions beside the database file"),
         _ => failure,
@@ -251,8 +258,11 @@ fn column_type(type_name: &str) -> Option<ColumnType> {
 }
 
 fn scan_parquet(files: &[PathBuf]) -> String {
-    let list = files.iter().map(|file| quote_text(&file.to_string_lossy())).collect::<Vec<_>>().join(", ");
-    format!("read_parquet([{list}], union_by_name = true, filename = true, file_row_number = true)")
+    // A path is a pattern to DuckDB, and folders called `key=value` would become columns.
+    let literally = |c: char| if matches!(c, '[' | '*' | '?') { format!("[{c}]") } else { c.to_string() };
+    let literal = |file: &PathBuf| quote_text(&file.to_string_lossy().chars().map(literally).collect::<String>());
+    let list = files.iter().map(literal).collect::<Vec<_>>().join(", ");
+    format!("read_parquet([{list}], union_by_name = true, filename = true, file_row_number = true, hive_partitioning = false)")
 }
 
 fn write_file(query: &str, path: &Path, format: ExportFormat) -> String {

@@ -5,7 +5,6 @@
 
 use errand_model::failure::{Failure, FailureKind};
 use errand_model::interval::Interval;
-use errand_model::job::TableName;
 use errand_model::report::Rows;
 use sha2::{Digest, Sha256};
 
@@ -177,11 +176,11 @@ pub fn fenced(failure: Failure) -> Failure {
 /// One file that was loaded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LoadedFile {
-    /// Path under its connection.
+    /// Its connection, `:`, and its path under it.
     pub path: String,
     /// Size.
     pub bytes: u64,
-    /// SHA-256 of its content.
+    /// SHA-256 of its content; of a file that `replace` loaded, its time of change.
     pub digest: String,
     /// Records in it.
     pub rows_read: u64,
@@ -192,13 +191,22 @@ pub struct LoadedFile {
 /// # Errors
 ///
 /// What the warehouse says.
-pub async fn known_digests(session: &mut dyn Session, target: &TableName, path: &str, bytes: u64) -> Result<Vec<String>, Failure> {
+pub async fn known_digests(session: &mut dyn Session, target: &str, path: &str, bytes: u64) -> Result<Vec<String>, Failure> {
     let sql = format!(
         "SELECT digest FROM _errand.files WHERE target = {} AND path = {} AND bytes = {bytes}",
-        quote_text(&target.to_string()),
+        quote_text(target),
         quote_text(path)
     );
     Ok(session.query(&sql, 1000).await?.into_iter().flatten().flatten().collect())
+}
+
+/// Forgets the files of a table whose rows were replaced: they are not in it any more.
+///
+/// # Errors
+///
+/// What the warehouse says.
+pub async fn forget_files(session: &mut dyn Session, target: &str) -> Result<(), Failure> {
+    session.execute(&format!("DELETE FROM _errand.files WHERE target = {}", quote_text(target))).await.map(|_| ())
 }
 
 /// Records files; part of the transaction that wrote their rows.

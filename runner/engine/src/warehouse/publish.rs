@@ -37,6 +37,14 @@ pub struct Staged<'a> {
 /// `Rejected`, naming keys, when rows with the same key differ and nothing says which is newer.
 pub async fn deduplicate(session: &mut dyn Session, staged: &Staged<'_>) -> Result<u64, Failure> {
     let publish = staged.publish;
+    let columns = session.columns(staged.staging).await?.unwrap_or_default();
+    for wanted in publish.primary_key.iter().chain(&publish.partition).chain(&publish.cursor) {
+        if !columns.iter().any(|column| column.name.eq_ignore_ascii_case(wanted)) {
+            let message = format!("the rows for `{}` have no column `{wanted}`", staged.target);
+            let failure = Failure::new(FailureKind::Definition, "publish::unknown_column", message);
+            return Err(failure.help("correct `primary_key`, `partition` or `cursor`, or add the column"));
+        }
+    }
     if publish.primary_key.is_empty() {
         return Ok(0);
     }
@@ -45,7 +53,6 @@ pub async fn deduplicate(session: &mut dyn Session, staged: &Staged<'_>) -> Resu
     if session.query(&duplicated, 1).await?.is_empty() {
         return Ok(0);
     }
-    let columns = session.columns(staged.staging).await?.unwrap_or_default();
     let data = quote_list(data_columns(&columns, staged.metadata));
     let equal_rows = format!(
         "DELETE FROM {table} WHERE rowid IN (SELECT r FROM (SELECT rowid AS r, row_number() OVER (PARTITION BY {data} ORDER BY rowid) AS n \
@@ -116,6 +123,17 @@ pub async fn count(session: &mut dyn Session, table: &TableName) -> Result<u64, 
     Ok(rows.into_iter().flatten().flatten().next().and_then(|count| count.parse().ok()).unwrap_or(0))
 }
 
+/// Rows that a reader of the present sees: of `scd2`, the versions that are valid.
+///
+/// # Errors
+///
+/// What the warehouse says.
+pub async fn current(session: &mut dyn Session, table: &TableName, mode: Mode) -> Result<u64, Failure> {
+    let valid = if mode == Mode::Scd2 { format!(" WHERE {VALID_TO} IS NULL") } else { String::new() };
+    let rows = session.query(&format!("SELECT count(*) FROM {}{valid}", quote_table(table)), 1).await?;
+    Ok(rows.into_iter().flatten().flatten().next().and_then(|count| count.parse().ok()).unwrap_or(0))
+}
+
 async fn rename(session: &mut dyn Session, staged: &Staged<'_>) -> Result<(), Failure> {
     let sql = format!("ALTER TABLE {} RENAME TO {}", quote_table(staged.staging), quote_identifier(&staged.target.name));
     session.execute(&sql).await.map(|_| ())
@@ -129,6 +147,7 @@ async fn drop_staging(session: &mut dyn Session, staged: &Staged<'_>) -> Result<
 async fn add_missing_columns(session: &mut dyn Session, staged: &Staged<'_>, target: &[TableColumn]) -> Result<Vec<TableColumn>, Failure> {
     let columns = session.columns(staged.staging).await?.unwrap_or_default();
     for column in &columns {
+        refuse_narrowing(session, staged, target, column).await?;
         if !target.iter().any(|known| known.name.eq_ignore_ascii_case(&column.name)) {
             let sql =
                 format!("ALTER TABLE {} ADD COLUMN {} {}", quote_table(staged.target), quote_identifier(&column.name), column.type_name);
@@ -136,6 +155,25 @@ async fn add_missing_columns(session: &mut dyn Session, staged: &Staged<'_>, tar
         }
     }
     Ok(columns)
+}
+
+/// A value that the target's type would change is refused: an implicit cast would round it.
+async fn refuse_narrowing(
+    session: &mut dyn Session,
+    staged: &Staged<'_>,
+    target: &[TableColumn],
+    column: &TableColumn,
+) -> Result<(), Failure> {
+    let known = target.iter().find(|known| known.name.eq_ignore_ascii_case(&column.name) && known.type_name != column.type_name);
+    let Some(known) = known else { return Ok(()) };
+    let name = quote_identifier(&column.name);
+    let there_and_back = format!("CAST(TRY_CAST({name} AS {}) AS {})", known.type_name, column.type_name);
+    let changed = format!("SELECT {name} FROM {} WHERE {name} IS DISTINCT FROM {there_and_back}", quote_table(staged.staging));
+    let Some(row) = session.query(&changed, 1).await?.into_iter().next() else { return Ok(()) };
+    let value = row.into_iter().flatten().next().unwrap_or_else(|| "NULL".to_owned());
+    let message =
+        format!("column `{}` of `{}` is {} and cannot hold `{value}` ({})", known.name, staged.target, known.type_name, column.type_name);
+    Err(Failure::new(FailureKind::Rejected, "publish::narrowed", message).help("change the type of the table's column first, or the rows"))
 }
 
 async fn insert(session: &mut dyn Session, staged: &Staged<'_>, target: &[TableColumn]) -> Result<(), Failure> {
@@ -152,7 +190,7 @@ async fn delete(session: &mut dyn Session, staged: &Staged<'_>) -> Result<(), Fa
         None => staged.publish.primary_key.clone(),
     };
     let sql = format!(
-        "DELETE FROM {target} AS t USING (SELECT DISTINCT {list} FROM {staging}) AS s WHERE {same}",
+        "DELETE FROM {target} AS _errand_t USING (SELECT DISTINCT {list} FROM {staging}) AS _errand_s WHERE {same}",
         target = quote_table(staged.target),
         list = quote_list(columns.iter().map(String::as_str)),
         staging = quote_table(staged.staging),
@@ -164,10 +202,10 @@ async fn delete(session: &mut dyn Session, staged: &Staged<'_>) -> Result<(), Fa
 async fn merge(session: &mut dyn Session, staged: &Staged<'_>, target: &[TableColumn]) -> Result<(), Failure> {
     let columns = add_missing_columns(session, staged, target).await?;
     let names: Vec<String> = columns.iter().map(|column| quote_identifier(&column.name)).collect();
-    let set: Vec<String> = names.iter().map(|name| format!("{name} = s.{name}")).collect();
-    let values: Vec<String> = names.iter().map(|name| format!("s.{name}")).collect();
+    let set: Vec<String> = names.iter().map(|name| format!("{name} = _errand_s.{name}")).collect();
+    let values: Vec<String> = names.iter().map(|name| format!("_errand_s.{name}")).collect();
     let sql = format!(
-        "MERGE INTO {target} AS t USING {staging} AS s ON {same} WHEN MATCHED THEN UPDATE SET {set} \
+        "MERGE INTO {target} AS _errand_t USING {staging} AS _errand_s ON {same} WHEN MATCHED THEN UPDATE SET {set} \
          WHEN NOT MATCHED THEN INSERT ({names}) VALUES ({values})",
         target = quote_table(staged.target),
         staging = quote_table(staged.staging),
@@ -196,21 +234,23 @@ async fn versions(session: &mut dyn Session, staged: &Staged<'_>, exists: bool) 
     let present = session.columns(staged.target).await?.unwrap_or_default();
     add_missing_columns(session, staged, &present).await?;
     let same = same_key(&staged.publish.primary_key);
-    let changed: Vec<String> =
-        data_columns(&columns, staged.metadata).map(|name| format!("t.{0} IS DISTINCT FROM s.{0}", quote_identifier(name))).collect();
+    let changed: Vec<String> = data_columns(&columns, staged.metadata)
+        .map(|name| format!("_errand_t.{0} IS DISTINCT FROM _errand_s.{0}", quote_identifier(name)))
+        .collect();
     let changed = changed.join(" OR ");
-    let close =
-        format!("UPDATE {target} AS t SET {VALID_TO} = {now} FROM {staging} AS s WHERE t.{VALID_TO} IS NULL AND {same} AND ({changed})");
+    let close = format!(
+        "UPDATE {target} AS _errand_t SET {VALID_TO} = {now} FROM {staging} AS _errand_s WHERE _errand_t.{VALID_TO} IS NULL AND {same} AND ({changed})"
+    );
     session.execute(&close).await?;
     if staged.publish.cursor.is_none() {
         let gone = format!(
-            "UPDATE {target} AS t SET {VALID_TO} = {now} WHERE t.{VALID_TO} IS NULL AND NOT EXISTS (SELECT 1 FROM {staging} AS s WHERE {same})"
+            "UPDATE {target} AS _errand_t SET {VALID_TO} = {now} WHERE _errand_t.{VALID_TO} IS NULL AND NOT EXISTS (SELECT 1 FROM {staging} AS _errand_s WHERE {same})"
         );
         session.execute(&gone).await?;
     }
     let open = format!(
-        "INSERT INTO {target} ({names}, {VALID_FROM}, {VALID_TO}) SELECT {names}, {now}, NULL FROM {staging} AS s \
-         WHERE NOT EXISTS (SELECT 1 FROM {target} AS t WHERE t.{VALID_TO} IS NULL AND {same})"
+        "INSERT INTO {target} ({names}, {VALID_FROM}, {VALID_TO}) SELECT {names}, {now}, NULL FROM {staging} AS _errand_s \
+         WHERE NOT EXISTS (SELECT 1 FROM {target} AS _errand_t WHERE _errand_t.{VALID_TO} IS NULL AND {same})"
     );
     session.execute(&open).await?;
     drop_staging(session, staged).await
@@ -221,6 +261,6 @@ fn data_columns<'a>(columns: &'a [TableColumn], metadata: &'a [&'a str]) -> impl
 }
 
 fn same_key(columns: &[String]) -> String {
-    let same = columns.iter().map(|column| format!("t.{0} IS NOT DISTINCT FROM s.{0}", quote_identifier(column)));
+    let same = columns.iter().map(|column| format!("_errand_t.{0} IS NOT DISTINCT FROM _errand_s.{0}", quote_identifier(column)));
     same.collect::<Vec<_>>().join(" AND ")
 }

@@ -63,10 +63,17 @@ impl Token {
             b'\'' | b'"' => (TokenKind::Other, quoted(bytes, bytes[0])),
             b'$' => (TokenKind::Other, dollar_quoted(rest)),
             byte if byte.is_ascii_alphanumeric() || byte == b'_' => (TokenKind::Other, word(bytes)),
-            _ => (TokenKind::Other, rest.chars().next().map_or(1, char::len_utf8)),
+            _ => other(rest),
         };
         Self { kind, end: at + length }
     }
+}
+
+/// Blanks beyond ASCII, as warehouses see them, and marks that nobody sees.
+fn other(rest: &str) -> (TokenKind, usize) {
+    let c = rest.chars().next().unwrap_or(' ');
+    let is_blank = c.is_whitespace() || matches!(c, '\u{feff}' | '\u{200b}');
+    (if is_blank { TokenKind::Blank } else { TokenKind::Other }, c.len_utf8())
 }
 
 /// A word with every byte that may follow in it, so that the `$` of `a$1` opens no quote.
@@ -130,6 +137,7 @@ mod tests {
         assert_eq!(texts("select 'a;b''c;' ; select \"x;\"\"y\";"), ["select 'a;b''c;'", "select \"x;\"\"y\""]);
         assert_eq!(texts("-- a;b\nselect 1; /* x; /* y; */ z; */ select 2"), ["select 1", "select 2"]);
         assert_eq!(texts("select $$a;b$$, $t$ $$;$t$; select a$1; select $1"), ["select $$a;b$$, $t$ $$;$t$", "select a$1", "select $1"]);
+        assert_eq!(texts("\u{feff}select 1;\u{a0}commit"), ["select 1", "commit"]);
         assert_eq!(texts(" ;; -- nothing\n /* here */ ;"), [""; 0]);
     }
 

@@ -194,8 +194,13 @@ impl<'a, 's> Check<'a, 's> {
                 let help = format!("write `steps.{step}.outputs.<name>`");
                 self.problem("template::undefined_name", format!("`steps.{step}.{name}` is not defined"), help, at);
             }
-            ["steps", _] => {}
-            ["steps", step, "outputs"] => self.output(step, name, at),
+            ["steps", _] => {
+                self.expression(base);
+            }
+            ["steps", step, "outputs"] => {
+                self.expression(base);
+                self.output(step, name, at);
+            }
             ["run" | "inputs" | "vars", ..] | ["steps", _, "outputs", ..] => {
                 let whole = parents.join(".");
                 self.problem(

@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use std::ops::Range;
 use std::sync::Arc;
 
-use errand_model::problem::{Problem, Severity};
+use errand_model::problem::{Problem, Severity, line_and_column};
 use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, SourceCode};
 
 use crate::repository::Validation;
@@ -14,6 +14,10 @@ use crate::settings::Stream;
 
 /// Code of problems whose place holds a secret: it is not shown again.
 const SECRET: &str = "definition::literal_secret";
+/// Most problems that are drawn.
+const MOST: usize = 200;
+/// Most bytes of the lines around a place that are drawn.
+const LONGEST: usize = 4096;
 /// Narrowest and widest block.
 const WIDTHS: std::ops::RangeInclusive<usize> = 40..=120;
 
@@ -28,9 +32,17 @@ pub fn render(validation: &Validation, stream: Stream, out: &mut dyn Write) -> i
     let handler =
         GraphicalReportHandler::new_themed(theme).with_width(width).with_links(false).with_context_lines(1).with_break_words(false);
     let texts = shown(validation);
-    for problem in &validation.problems {
+    for problem in validation.problems.iter().take(MOST) {
         let text = problem.span.as_ref().and_then(|_| texts.get(problem.file.as_str()));
-        let block = Block { problem, source: text.map(|text| NamedSource::new(&problem.file, text.clone())) };
+        let drawn = text.filter(|text| problem.span.as_ref().is_some_and(|span| is_drawable(text, span)));
+        let place = match (text, &problem.span) {
+            (Some(text), Some(span)) => {
+                let (line, column) = line_and_column(text, span.start);
+                format!("{}:{line}:{column}", problem.file)
+            }
+            _ => problem.file.clone(),
+        };
+        let block = Block { problem, place, source: drawn.map(|text| NamedSource::new(&problem.file, text.clone())) };
         let mut text = String::new();
         handler.render_report(&mut text, &block).map_err(|_| io::Error::other("a problem cannot be drawn"))?;
         // miette leaves blanks at the end of lines.
@@ -39,7 +51,18 @@ pub fn render(validation: &Validation, stream: Stream, out: &mut dyn Write) -> i
         }
         writeln!(out)?;
     }
-    Ok(())
+    match validation.problems.len().saturating_sub(MOST) {
+        0 => Ok(()),
+        more => writeln!(out, "and {more} more problems, which `--format json` lists\n"),
+    }
+}
+
+/// Whether the lines around a place are short enough to be shown.
+fn is_drawable(text: &str, span: &Range<usize>) -> bool {
+    let start = span.start.min(text.len());
+    let before = text[..start].rsplit('\n').take(2).map(str::len).sum::<usize>();
+    let after = text[start..].split('\n').take(2).map(str::len).sum::<usize>();
+    before + after <= LONGEST
 }
 
 /// The texts of all files, with every secret that was found in them covered: it must not be shown in a log again, not even in
@@ -64,13 +87,14 @@ fn covered(text: &str, span: &Range<usize>) -> Arc<str> {
 #[derive(Debug)]
 struct Block<'a> {
     problem: &'a Problem,
+    place: String,
     source: Option<NamedSource<Arc<str>>>,
 }
 
 impl fmt::Display for Block<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.source.is_none() && !self.problem.file.is_empty() {
-            write!(f, "{}: ", self.problem.file)?;
+            write!(f, "{}: ", self.place)?;
         }
         f.write_str(&self.problem.message)
     }

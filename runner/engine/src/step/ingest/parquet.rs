@@ -88,7 +88,8 @@ pub(super) async fn stage(
         let sql = format!("INSERT INTO {} {}", quote_table(&rejects), rejected_rows(&ingest.load.id(), &source, files, &columns));
         attempt.send(session, &sql).await?;
     }
-    reject::publish(attempt, session, ingest.step, &rejects, kept).await
+    let load_id = ingest.load.id();
+    reject::publish(attempt, session, ingest.step, &rejects, kept, &load_id).await
 }
 
 fn unreadable(failure: Failure) -> Failure {
@@ -156,6 +157,7 @@ async fn columns(
         };
         mapped.push(Mapped { name: name.clone(), from: name.clone(), wanted, found: kind.clone(), nullable: true });
     }
+    ingest.refuse_own_columns(mapped.iter().map(|column| column.name.as_str()))?;
     Ok(mapped)
 }
 

@@ -34,6 +34,8 @@ pub(super) struct Tally {
     /// Whether rows that the schema contract refuses are kept: `quarantine`, not `discard_row`.
     keeps_by_contract: bool,
     by_contract: u64,
+    /// The first row that something is wrong with.
+    wrong: Option<Rejected>,
     files: Vec<Rows>,
     first: Vec<Rejected>,
 }
@@ -41,7 +43,7 @@ pub(super) struct Tally {
 impl Tally {
     pub(super) fn new(step: &IngestStep) -> Self {
         let keeps_by_contract = step.schema_contract != SchemaContract::DiscardRow;
-        Self { limit: step.max_rejected, keeps_by_contract, by_contract: 0, files: Vec::new(), first: Vec::new() }
+        Self { limit: step.max_rejected, keeps_by_contract, by_contract: 0, wrong: None, files: Vec::new(), first: Vec::new() }
     }
 
     pub(super) fn open(&mut self, files: usize) {
@@ -55,6 +57,9 @@ impl Tally {
         rows.rejected += batch.rejected.len() as u64;
         rows.written += batch.rows.num_rows() as u64;
         self.by_contract += batch.rejected.iter().filter(|row| row.by_contract).count() as u64;
+        if self.wrong.is_none() {
+            self.wrong = batch.rejected.iter().find(|row| !row.by_contract).cloned();
+        }
         batch.rejected.retain(|row| self.keeps_by_contract || !row.by_contract);
         let room = KEPT_ON_FAILURE.saturating_sub(self.first.len());
         self.first.extend(batch.rejected.iter().take(room).cloned());
@@ -66,6 +71,9 @@ impl Tally {
         rows.read += read;
         rows.rejected += rejected_count;
         rows.written += read - rejected_count;
+        if self.wrong.is_none() {
+            self.wrong = rejected.first().cloned();
+        }
         let room = KEPT_ON_FAILURE.saturating_sub(self.first.len());
         self.first.extend(rejected.into_iter().take(room));
     }
@@ -101,7 +109,7 @@ impl Tally {
         if !self.is_past_limit() {
             return None;
         }
-        let first = self.first.iter().find(|row| !row.by_contract)?;
+        let first = self.wrong.as_ref()?;
         let column = first.column.as_deref().map_or(String::new(), |column| format!("column `{column}`: "));
         let others = match rows.rejected {
             1 => String::new(),
@@ -114,7 +122,7 @@ impl Tally {
             "nothing was published; the refused rows are in `{}`; mend the file and run again, or raise `max_rejected`",
             table_name(table)
         );
-        Some(if place.line == 0 { failure.help(help) } else { failure.at(place).help(help) })
+        Some(failure.at(place).help(help))
     }
 
     pub(super) fn take_first(&mut self) -> Vec<Rejected> {
@@ -165,14 +173,20 @@ pub(super) async fn publish(
     step: &IngestStep,
     staging: &TableName,
     rows: u64,
+    load_id: &str,
 ) -> Result<(), Failure> {
+    let target = table_name(&step.table);
+    if session.columns(&target).await?.is_some() {
+        // What an attempt that failed has kept of this load.
+        attempt.send(session, &format!("DELETE FROM {} WHERE load_id = {}", quote_table(&target), quote_text(load_id))).await?;
+    }
     if rows > 0 {
-        let target = table_name(&step.table);
         let names = quote_list(COLUMNS.iter().map(|(name, _)| *name));
         attempt.send(session, &create(&target)).await?;
         let sql = format!("INSERT INTO {} ({names}) SELECT {names} FROM {}", quote_table(&target), quote_table(staging));
         attempt.send(session, &sql).await?;
-        attempt.record.warnings.push(format!("{rows} refused rows are in `{target}`"));
+        let are = if rows == 1 { "1 refused row is".to_owned() } else { format!("{rows} refused rows are") };
+        attempt.record.warnings.push(format!("{are} in `{target}`"));
     }
     attempt.send(session, &format!("DROP TABLE {}", quote_table(staging))).await.map(|_| ())
 }
