@@ -217,7 +217,8 @@ fn failure(error: &duckdb::Error) -> Failure {
     match code {
         "warehouse::extension" => {
             let message = failure.message.lines().next().unwrap_or_default().to_owned();
-            Failure { message, ..failure }.help("errand installs no extension: core functions, JSON and Parquet are built in, nothing else is")
+            Failure { message, ..failure }
+                .help("errand installs no extension: core functions, JSON and Parquet are built in, nothing else is")
         }
         "warehouse::out_of_memory" => failure.help("give the job more memory with `resources: { memory: 2GB }`"),
         "warehouse::io" => failure.help("check free space and permissions beside the database file"),
