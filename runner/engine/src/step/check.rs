@@ -8,6 +8,7 @@ use errand_model::job::{CheckStep, Expectation, ExpectationKind, Subject, TableN
 use errand_model::report::CheckReport;
 
 use super::{Attempt, Effect, single_query};
+use crate::warehouse::publish::counted;
 use crate::warehouse::{Session, literal, quote_identifier, quote_list, quote_table, quote_text};
 
 /// Where rows that break checks are kept.
@@ -143,7 +144,7 @@ async fn evaluate(attempt: &Attempt, session: &mut dyn Session, from: &str, chec
         ExpectationKind::RowCount { min, max, change } => return row_count(attempt, session, from, check, (*min, *max, *change)).await,
         ExpectationKind::Freshness { column, max_age } => return freshness(attempt, session, from, column, *max_age).await,
     };
-    let count = number(session, &format!("SELECT count(*) FROM ({query}\n) AS failures")).await?;
+    let count = counted(session, &format!("SELECT count(*) FROM ({query}\n) AS failures")).await?;
     let message = if count == 0 { None } else { Some(format!("{}{}", plural(count), example(session, &query).await?)) };
     Ok(Finding { failures: Some(count), query: Some(query), message })
 }
@@ -160,11 +161,6 @@ async fn example(session: &mut dyn Session, query: &str) -> Result<String, Failu
     Ok(if values.is_empty() { String::new() } else { format!(", first: ({})", values.join(", ")) })
 }
 
-async fn number(session: &mut dyn Session, sql: &str) -> Result<u64, Failure> {
-    let value = session.query(sql, 1).await?.into_iter().flatten().flatten().next();
-    Ok(value.and_then(|text| text.parse().ok()).unwrap_or(0))
-}
-
 async fn row_count(
     attempt: &Attempt,
     session: &mut dyn Session,
@@ -172,7 +168,7 @@ async fn row_count(
     check: &Expectation,
     (min, max, change): (Option<u64>, Option<u64>, Option<f64>),
 ) -> Result<Finding, Failure> {
-    let count = number(session, &format!("SELECT count(*) FROM {from}")).await?;
+    let count = counted(session, &format!("SELECT count(*) FROM {from}")).await?;
     let mut message = match (min, max) {
         (Some(min), _) if count < min => Some(format!("{count} rows, at least {min} expected")),
         (_, Some(max)) if count > max => Some(format!("{count} rows, at most {max} expected")),

@@ -119,8 +119,7 @@ pub async fn publish(session: &mut dyn Session, staged: &Staged<'_>) -> Result<u
 ///
 /// What the warehouse says.
 pub async fn count(session: &mut dyn Session, table: &TableName) -> Result<u64, Failure> {
-    let rows = session.query(&format!("SELECT count(*) FROM {}", quote_table(table)), 1).await?;
-    Ok(rows.into_iter().flatten().flatten().next().and_then(|count| count.parse().ok()).unwrap_or(0))
+    counted(session, &format!("SELECT count(*) FROM {}", quote_table(table))).await
 }
 
 /// Rows that a reader of the present sees: of `scd2`, the versions that are valid.
@@ -130,8 +129,13 @@ pub async fn count(session: &mut dyn Session, table: &TableName) -> Result<u64, 
 /// What the warehouse says.
 pub async fn current(session: &mut dyn Session, table: &TableName, mode: Mode) -> Result<u64, Failure> {
     let valid = if mode == Mode::Scd2 { format!(" WHERE {VALID_TO} IS NULL") } else { String::new() };
-    let rows = session.query(&format!("SELECT count(*) FROM {}{valid}", quote_table(table)), 1).await?;
-    Ok(rows.into_iter().flatten().flatten().next().and_then(|count| count.parse().ok()).unwrap_or(0))
+    counted(session, &format!("SELECT count(*) FROM {}{valid}", quote_table(table))).await
+}
+
+/// The one number that a query returns.
+pub(crate) async fn counted(session: &mut dyn Session, sql: &str) -> Result<u64, Failure> {
+    let value = session.query(sql, 1).await?.into_iter().flatten().flatten().next();
+    Ok(value.and_then(|text| text.parse().ok()).unwrap_or(0))
 }
 
 async fn rename(session: &mut dyn Session, staged: &Staged<'_>) -> Result<(), Failure> {
