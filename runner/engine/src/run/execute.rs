@@ -349,3 +349,38 @@ fn report(request: &Request, steps: Vec<StepReport>, failure: Option<Failure>) -
         peak_memory_bytes: memory::peak_bytes(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use errand_model::document::step::OnFailure;
+    use errand_model::failure::FailureKind;
+    use errand_model::job::{CommandStep, Retry, Step, StepKind};
+    use errand_model::report::Outcome;
+    use errand_model::value::Name;
+    use tokio::task::JoinSet;
+
+    use super::panicked;
+
+    #[tokio::test]
+    async fn a_panic_in_a_step_is_a_report() {
+        let kind = StepKind::Command(CommandStep { run: Vec::new(), working_dir: None, env: Vec::new(), outputs: Vec::new() });
+        let step = Step {
+            id: Name::parse("load").expect("a name"),
+            name: None,
+            needs: Vec::new(),
+            condition: None,
+            timeout: None,
+            retry: Retry::default(),
+            on_failure: OnFailure::Fail,
+            kind,
+            digest: String::new(),
+        };
+        let mut running: JoinSet<()> = JoinSet::new();
+        running.spawn(async { panic!("index out of bounds") });
+        let error = running.join_next().await.expect("a task").expect_err("it panics");
+        let report = panicked(&step, &error, jiff::Timestamp::UNIX_EPOCH);
+        let failure = report.attempts[0].failure.as_ref().expect("a failure");
+        assert_eq!((report.outcome, failure.kind, failure.code.as_str()), (Outcome::Failed, FailureKind::Internal, "run::panic"));
+        assert!(failure.message.contains("`load`"), "{failure}");
+    }
+}
