@@ -128,6 +128,12 @@ fn local(interval: &IntervalReport) -> (Zoned, Zoned) {
     (interval.start.to_zoned(zone.clone()), interval.end.to_zoned(zone))
 }
 
+/// How many of what: `1 file`, `2 files`.
+#[must_use]
+pub fn plural(count: usize, word: &str) -> String {
+    if count == 1 { format!("1 {word}") } else { format!("{count} {word}s") }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -89,7 +89,7 @@ fn planned(request: &Request, step: &Step) -> Result<PlannedStep, Failure> {
             plan_files(request, &ingest.files, &pattern, step, &mut out)?;
         }
         StepKind::Check(check) => {
-            out.summary = format!("{} on {}", plural(check.expect.len(), "check"), subject(&check.subject));
+            out.summary = format!("{} on {}", figure::plural(check.expect.len(), "check"), subject(&check.subject));
             for expectation in &check.expect {
                 if let ExpectationKind::Sql(sql) | ExpectationKind::Expression(sql) = &expectation.kind {
                     out.sql.push(rendered(sql, &values)?);
@@ -127,7 +127,7 @@ fn plan_files(request: &Request, files: &Files, pattern: &str, step: &Step, out:
         }
     };
     let bytes: u64 = found.iter().map(|file| file.bytes).sum();
-    out.notes.push(format!("{}, {}", plural(found.len(), "file"), figure::size(bytes)));
+    out.notes.push(format!("{}, {}", figure::plural(found.len(), "file"), figure::size(bytes)));
     if files.format == errand_model::document::step::Format::Parquet || found.is_empty() {
         return Ok(());
     }
@@ -155,8 +155,4 @@ fn subject(subject: &Subject) -> String {
         Subject::Table(table) => format!("`{table}`"),
         Subject::Query(query) => format!("a query in {}", query.file()),
     }
-}
-
-fn plural(count: usize, word: &str) -> String {
-    if count == 1 { format!("1 {word}") } else { format!("{count} {word}s") }
 }

@@ -18,6 +18,7 @@ use errand_model::value::ColumnType;
 use self::reject::Tally;
 use super::stage::{Stage, publish, staging_table};
 use super::{Attempt, Effect};
+use crate::report::figure;
 use crate::source::{self, Batch, FileEntry, Origin, Reader, Resolved};
 use crate::warehouse::ledger::{self, Load, LoadedFile};
 use crate::warehouse::publish::{VALID_FROM, VALID_TO};
@@ -85,8 +86,8 @@ impl Ingest<'_> {
             move || source::list(&root, &pattern)
         })
         .await?;
-        let files = self.unseen(attempt, session, found).await?;
-        self.files.clone_from(&files);
+        self.files = self.unseen(attempt, session, found).await?;
+        let files = self.files.clone();
         let bytes: u64 = files.iter().map(|file| file.bytes).sum();
         attempt.progress.set_total_bytes(bytes);
         if files.is_empty() {
@@ -243,7 +244,7 @@ impl Ingest<'_> {
         .await?;
         let refused = self.tally().refusal(&self.step.table);
         refused.map_or(Ok(()), Err)?;
-        self.empty(attempt, &format!("no rows for `{}` in {}", self.step.table, plural(count, "file")))?;
+        self.empty(attempt, &format!("no rows for `{}` in {}", self.step.table, figure::plural(count, "file")))?;
         Ok(false)
     }
 
@@ -332,7 +333,7 @@ impl Ingest<'_> {
             (tally.rows(), tally.files().to_vec())
         };
         if rows.read == rows.rejected {
-            self.empty(attempt, &format!("no rows for `{}` in {}", self.step.table, plural(files.len(), "file")))?;
+            self.empty(attempt, &format!("no rows for `{}` in {}", self.step.table, figure::plural(files.len(), "file")))?;
             let takes_all = match self.step.publish.mode {
                 Mode::Replace => true,
                 Mode::Scd2 => self.step.publish.cursor.is_none(),
@@ -408,8 +409,4 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Failure> +
     tokio::task::spawn_blocking(work)
         .await
         .map_err(|error| Failure::new(FailureKind::Internal, "ingest::panic", format!("reading ended by a defect in errand: {error}")))?
-}
-
-fn plural(count: usize, word: &str) -> String {
-    if count == 1 { format!("1 {word}") } else { format!("{count} {word}s") }
 }
