@@ -323,7 +323,9 @@ fn did_you_mean(word: &str) -> String {
 /// Reads one of a closed set of words, or reports the nearest.
 pub fn word<T: Copy>(node: &Node, what: &str, words: &[(&'static str, T)], cx: &mut Context<'_>) -> Option<T> {
     let NodeKind::Text(text) = &node.kind else {
-        cx.wrong_type(node, what);
+        let known: Vec<&str> = words.iter().map(|(name, _)| *name).collect();
+        let message = format!("expected {what}, found {}", node.kind.describe());
+        cx.problem(Problem::error("definition::wrong_type", message).help(format!("known: {}", known.join(", "))), &node.span);
         return None;
     };
     if let Some((_, value)) = words.iter().find(|(name, _)| name == text) {

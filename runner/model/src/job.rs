@@ -9,12 +9,14 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::document::job::{AlertEvent, Backoff, Catchup, Image, InputType, OnOverlap, RetryOn};
-use crate::document::step::{CheckSeverity, Compression, Encoding, ExportFormat, Format, Mode, OnEmpty, OnFailure, SchemaContract};
+use crate::document::step::{
+    CheckSeverity, Compression, Encoding, ExportFormat, Format, Mode, OnEmpty, OnFailure, SchemaContract, Through,
+};
 use crate::interval::Schedule;
 use crate::template::{Expression, Template};
 use crate::value::{ColumnType, Label, Limit, Name};
 
-pub use project::{Connection, Contact, Environment, Project};
+pub use project::{Connection, Contact, Credential, Environment, Project, Redshift, S3, Server, Snowflake, Tls};
 
 /// One job.
 #[derive(Clone, Debug)]
@@ -285,6 +287,8 @@ pub struct IngestStep {
     pub table: TableName,
     /// How new rows meet the old ones.
     pub publish: Publish,
+    /// How rows reach a warehouse that has pipes; without them they are loaded by `Copy`.
+    pub through: Through,
     /// Declared columns.
     pub columns: Vec<Column>,
     /// What happens to columns that are not expected.

@@ -181,9 +181,21 @@ pub struct AttemptReport {
     /// Checks that ran.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub checks: Vec<CheckReport>,
+    /// What its statements cost, where the warehouse tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage: Option<UsageReport>,
     /// Why it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
+}
+
+/// What the warehouse's own records say of statements.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct UsageReport {
+    /// Bytes scanned.
+    pub bytes_scanned: u64,
+    /// Credits, or whatever the warehouse bills in.
+    pub credits: f64,
 }
 
 /// Row accounting. `read = written + deduplicated + rejected`, or the step fails.

@@ -8,6 +8,7 @@
 mod check;
 mod filter;
 pub mod place;
+pub mod scanner;
 pub mod sql;
 mod statement;
 
@@ -23,6 +24,10 @@ use crate::failure::{Failure, FailureKind, Place};
 use crate::problem::{Problem, line_and_column};
 use check::Check;
 use place::Origin;
+use scanner::Dialect;
+use sql::Quoting;
+
+pub use sql::IdentifierCase;
 
 /// The filters that a template may use.
 pub const FILTERS: &[&str] =
@@ -57,6 +62,8 @@ pub struct Scope {
     pub vars: Vec<String>,
     /// Every step of the job.
     pub steps: Vec<ScopeStep>,
+    /// How the warehouses of the step read SQL; without any, as the standard says.
+    pub dialects: Vec<Dialect>,
 }
 
 /// A step as templates see it.
@@ -138,8 +145,8 @@ impl Template {
             return Ok(self.source.to_string());
         }
         let mut out = Bounded { bytes: Vec::with_capacity(self.source.len()) };
-        let template = environment(self.syntax).template_from_str(&self.source).map_err(|error| self.failure(&error))?;
-        template.render_captured_to(values.0.clone(), &mut out).map_err(|error| self.failure(&error))?;
+        let template = environment(self.syntax, values.quoting).template_from_str(&self.source).map_err(|error| self.failure(&error))?;
+        template.render_captured_to(values.value.clone(), &mut out).map_err(|error| self.failure(&error))?;
         // The lexer drops one newline at the end of the source.
         let kept = self.source.strip_suffix('\n').unwrap_or(&self.source);
         let kept = kept.strip_suffix('\r').unwrap_or(kept);
@@ -220,9 +227,10 @@ impl Expression {
     ///
     /// Of kind `Definition`: as [`Template::render`], or the value is neither true nor false.
     pub fn holds(&self, values: &Values) -> Result<bool, Failure> {
-        let expression = environment(Syntax::Text).compile_expression(&self.source);
-        let value =
-            expression.and_then(|expression| expression.eval(values.0.clone())).map_err(|error| failure(&error, &self.file, self.line))?;
+        let expression = environment(Syntax::Text, Quoting::default()).compile_expression(&self.source);
+        let value = expression
+            .and_then(|expression| expression.eval(values.value.clone()))
+            .map_err(|error| failure(&error, &self.file, self.line))?;
         match value.kind() {
             minijinja::value::ValueKind::Bool => Ok(value.is_true()),
             kind => {
@@ -236,9 +244,12 @@ impl Expression {
     }
 }
 
-/// What templates read.
+/// What templates read, and how the warehouse that reads their SQL takes names and texts.
 #[derive(Clone, Debug)]
-pub struct Values(minijinja::Value);
+pub struct Values {
+    value: minijinja::Value,
+    quoting: Quoting,
+}
 
 impl Values {
     /// `{ run: {id, job, date, start, end, scheduled_at, attempt, commit}, inputs: {}, vars: {}, steps: { <id>: { outputs: {} } } }`;
@@ -246,7 +257,21 @@ impl Values {
     #[must_use]
     #[expect(clippy::needless_pass_by_value, reason = "callers build it with `json!` and keep nothing")]
     pub fn new(values: serde_json::Value) -> Self {
-        Self(minijinja::Value::from(minijinja::value::Serde(&values)))
+        Self { value: minijinja::Value::from(minijinja::value::Serde(&values)), quoting: Quoting::default() }
+    }
+
+    /// For a warehouse that folds names without quotes like this: `ident` gives the name that they find.
+    #[must_use]
+    pub const fn with_identifier_case(mut self, case: IdentifierCase) -> Self {
+        self.quoting.case = case;
+        self
+    }
+
+    /// For a warehouse in which a backslash in `'...'` escapes what follows (Snowflake, Redshift), or does not.
+    #[must_use]
+    pub const fn with_backslash_escapes(mut self, escapes: bool) -> Self {
+        self.quoting.backslash = escapes;
+        self
     }
 }
 
@@ -348,22 +373,22 @@ fn config() -> SyntaxConfig {
     SyntaxConfig::default()
 }
 
-fn environment(syntax: Syntax) -> &'static Environment<'static> {
-    static TEXT: OnceLock<Environment<'static>> = OnceLock::new();
-    static SQL: OnceLock<Environment<'static>> = OnceLock::new();
-    match syntax {
-        Syntax::Text => TEXT.get_or_init(|| build(|out, value| Ok(out.write_str(&filter::scalar(value)?)?))),
-        Syntax::Sql => SQL.get_or_init(|| build(|out, value| sql::write_literal(out, value))),
-    }
+fn environment(syntax: Syntax, quoting: Quoting) -> &'static Environment<'static> {
+    static ALL: [OnceLock<Environment<'static>>; 12] = [const { OnceLock::new() }; 12];
+    let index = quoting.case as usize * 4 + usize::from(quoting.backslash) * 2 + usize::from(syntax == Syntax::Sql);
+    ALL[index].get_or_init(|| build(syntax, quoting))
 }
 
-fn build(format: fn(&mut dyn std::fmt::Write, &minijinja::Value) -> Result<(), minijinja::Error>) -> Environment<'static> {
+fn build(syntax: Syntax, quoting: Quoting) -> Environment<'static> {
     let mut environment = Environment::empty();
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
     environment.set_auto_escape_callback(|_| AutoEscape::None);
     environment.set_fuel(Some(FUEL));
-    environment.set_formatter(move |out, _, value| format(out, value));
-    filter::add_all(&mut environment);
+    environment.set_formatter(move |out, _, value| match syntax {
+        Syntax::Text => Ok(out.write_str(&filter::scalar(value)?)?),
+        Syntax::Sql => sql::write_literal(out, value, quoting),
+    });
+    filter::add_all(&mut environment, quoting.case);
     environment
 }
 

@@ -4,12 +4,15 @@
 
 mod check;
 mod command;
+mod connection;
 mod digest;
 mod graph;
 mod ingest;
 mod input;
 mod job;
+mod network;
 mod path;
+mod piped;
 mod project;
 mod step;
 mod stray;
@@ -246,15 +249,15 @@ impl Cx<'_> {
 /// Why a connection of an environment cannot do what is wanted, and what to do.
 fn unfit(name: &str, environment: &Environment, label: &Label, capability: Capability) -> Option<(String, String)> {
     let (wanted, kinds) = match capability {
-        Capability::Warehouse => ("a warehouse", "duckdb"),
-        Capability::Files => ("a place with files", "directory"),
+        Capability::Warehouse => ("a warehouse", "`duckdb`, `postgres`, `redshift` or `snowflake`"),
+        Capability::Files => ("a place with files", "`directory` or `s3`"),
     };
     let fits = |connection: &Connection| connection.is_warehouse() == (capability == Capability::Warehouse);
     match environment.connections.get(label.as_str()) {
         Some(connection) if fits(connection) => None,
         Some(connection) => {
             let message = format!("connection `{label}` of environment `{name}` is a `{}`, not {wanted}", connection.word());
-            Some((message, format!("name a connection of kind `{kinds}`")))
+            Some((message, format!("name a connection of kind {kinds}")))
         }
         None => {
             let known: Vec<&str> =

@@ -7,7 +7,7 @@ use std::fmt::Write;
 use std::path::Path;
 use std::sync::Arc;
 
-use errand_model::job::{Job, Project};
+use errand_model::job::{Connection, Credential, Job, Project, Tls};
 use errand_model::problem::{Problem, Severity, line_and_column};
 use errand_model::validate::{self, FileError, Files};
 use errand_model::value::{Label, Name};
@@ -22,10 +22,18 @@ environments:
       warehouse: { duckdb: { path: w.duckdb } }
       lake: { directory: { path: data } }
       reports: { directory: { path: reports } }
+      bucket: { s3: { bucket: acme-lake } }
+      db: { postgres: { host: localhost, database: shop, user: errand } }
+      rs: { redshift: { host: localhost, database: d, user: u, iam_role: \"arn:aws:iam::123456789012:role/r\", staging: bucket } }
+      account: { snowflake: { account: a, user: U, access_token: { secret: t }, database: D } }
   prod:
     connections:
       warehouse: { duckdb: { path: /srv/w.duckdb } }
       lake: { directory: { path: /srv/data } }
+      bucket: { directory: { path: /srv/objects } }
+      db: { duckdb: { path: /srv/db.duckdb } }
+      rs: { postgres: { host: localhost, database: d, user: u } }
+      account: { snowflake: { account: b, user: U, password: { secret: p }, database: D } }
 contacts:
   data-platform: { email: { to: [data@example.com] } }
   finance: { email: { to: [finance@example.com] } }
@@ -122,6 +130,34 @@ fn every_problem_is_told_at_once_with_its_place() {
             insta::assert_snapshot!(name, told(&problems, &text));
         }
     }
+}
+
+#[test]
+fn connections_say_what_their_definition_leaves_out() {
+    let mut problems = Vec::new();
+    let text = include_str!("definitions/project_valid.yaml");
+    let project = validate::project(text, "errand.yaml", &mut problems).unwrap_or_else(|| panic!("{}", told(&problems, text)));
+    let connection = |name: &str| &project.environments["prod"].connections[name];
+    let server = |name: &str| match connection(name) {
+        Connection::Postgres(server) => server,
+        Connection::Redshift(redshift) => &redshift.server,
+        other => panic!("{name} is a {}", other.word()),
+    };
+    assert_eq!((server("shop_db").port, server("local_db").port, server("rs").port), (5432, 5433, 5439));
+    let tls = ["shop_db", "local_db", "socket_db", "trusted_db", "rs"].map(|name| server(name).tls);
+    assert_eq!(tls, [Tls::Verify, Tls::Disable, Tls::Disable, Tls::Verify, Tls::Verify]);
+    let account = |name: &str| match connection(name) {
+        Connection::Snowflake(account) => account,
+        other => panic!("{name} is a {}", other.word()),
+    };
+    assert_eq!((account("warehouse").schema.as_str(), account("test_account").schema.as_str()), ("PUBLIC", "RAW"));
+    assert_eq!(account("test_account").host.as_deref(), Some("http://127.0.0.1:8444"));
+    assert!(matches!(&account("warehouse").credential, Credential::PrivateKey { passphrase: None, .. }));
+    let prefix = |name: &str| match connection(name) {
+        Connection::S3(s3) => s3.prefix.as_str(),
+        other => panic!("{name} is a {}", other.word()),
+    };
+    assert_eq!((prefix("lake"), prefix("test_lake")), ("partners/", ""));
 }
 
 #[test]

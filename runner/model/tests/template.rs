@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use errand_model::template::{Expression, Syntax, Template, Values};
+use errand_model::template::{Expression, IdentifierCase, Syntax, Template, Values};
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -38,6 +38,18 @@ fn values_in_sql_are_literals() {
     assert_eq!(sql("t_{{ run.job | raw }}").as_deref(), Ok("t_orders"));
     assert_eq!(sql("{{ run.start | strftime('%Y%m%d') }}").as_deref(), Ok("'20260701'"));
     assert_eq!(sql("select 1 {# {{ anything }} ' #}\n\n").as_deref(), Ok("select 1 \n\n"));
+}
+
+#[test]
+fn names_and_texts_are_written_as_the_warehouse_reads_them() {
+    let render = |values: &Values| {
+        let template = Template::parse("{{ run.job | ident }} {{ inputs.name | ident }} {{ 'a\\\\' }}", Syntax::Sql, "q.sql", (1, 1));
+        template.expect("valid").render(values).expect("rendered")
+    };
+    let upper = values().with_identifier_case(IdentifierCase::Upper).with_backslash_escapes(true);
+    assert_eq!(render(&values()), "\"orders\" \"my \"\"table\"\"\" 'a\\'");
+    assert_eq!(render(&upper), "\"ORDERS\" \"my \"\"table\"\"\" 'a\\\\'");
+    assert_eq!(render(&values().with_identifier_case(IdentifierCase::Lower)), render(&values()));
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use crate::decode::{Entries, Spanned, document};
 use crate::value::{Label, Name, TimeSpan};
 
+use super::connection::ConnectionDocument;
 use super::job::RetryDocument;
 
 document! {
@@ -28,34 +29,6 @@ document! {
         required connections: Entries<ConnectionDocument>,
         /// Where run reports are kept; by default beside the warehouse.
         optional reports: LocationDocument,
-    }
-}
-
-document! {
-    /// How to reach one warehouse or one place with files.
-    pub struct ConnectionDocument as "the connection" {
-        @one_of {
-            /// An embedded DuckDB database in one file.
-            duckdb: DuckdbDocument,
-            /// A directory of files on this machine.
-            directory: DirectoryDocument,
-        }
-    }
-}
-
-document! {
-    /// An embedded DuckDB database.
-    pub struct DuckdbDocument as "`duckdb`" {
-        /// The database file, relative to the repository.
-        required path: String,
-    }
-}
-
-document! {
-    /// A directory of files.
-    pub struct DirectoryDocument as "`directory`" {
-        /// The directory, relative to the repository.
-        required path: String,
     }
 }
 

@@ -108,6 +108,8 @@ document! {
         required target: TargetDocument,
         /// How they meet the rows already there; `append` by default.
         optional mode: Mode,
+        /// How rows reach a Snowflake warehouse; `copy` by default.
+        optional through: Through,
         /// The columns that identify a row.
         optional primary_key: Vec<Spanned<String>>,
         /// The column that orders versions of a row.
@@ -124,6 +126,16 @@ document! {
         optional metadata: bool,
         /// Run on the staged rows, before readers see them.
         optional checks: Vec<Spanned<ExpectationDocument>>,
+    }
+}
+
+words! {
+    /// How rows reach a Snowflake warehouse.
+    pub enum Through as "a way to load" {
+        /// The run loads them, checks them and publishes them in one transaction.
+        Copy = "copy",
+        /// The pipe of the table loads the files where they lie, and the run waits for it.
+        Pipe = "pipe",
     }
 }
 

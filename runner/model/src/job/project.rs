@@ -39,11 +39,19 @@ pub enum Connection {
         /// The database file.
         path: String,
     },
+    /// A Postgres database.
+    Postgres(Server),
+    /// A Redshift database.
+    Redshift(Redshift),
+    /// A Snowflake account.
+    Snowflake(Box<Snowflake>),
     /// A directory, relative to the repository.
     Directory {
         /// The directory.
         path: String,
     },
+    /// Objects of an S3 bucket.
+    S3(S3),
 }
 
 impl Connection {
@@ -51,8 +59,8 @@ impl Connection {
     #[must_use]
     pub const fn is_warehouse(&self) -> bool {
         match self {
-            Self::Duckdb { .. } => true,
-            Self::Directory { .. } => false,
+            Self::Duckdb { .. } | Self::Postgres(_) | Self::Redshift(_) | Self::Snowflake(_) => true,
+            Self::Directory { .. } | Self::S3(_) => false,
         }
     }
 
@@ -61,9 +69,110 @@ impl Connection {
     pub const fn word(&self) -> &'static str {
         match self {
             Self::Duckdb { .. } => "duckdb",
+            Self::Postgres(_) => "postgres",
+            Self::Redshift(_) => "redshift",
+            Self::Snowflake(_) => "snowflake",
             Self::Directory { .. } => "directory",
+            Self::S3(_) => "s3",
         }
     }
+}
+
+/// A server that speaks Postgres's protocol.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Server {
+    /// Host name, address, or the directory of a Unix socket.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+    /// Database.
+    pub database: String,
+    /// User.
+    pub user: String,
+    /// Secret of the password; none where the server asks for none.
+    pub password: Option<Name>,
+    /// The schema of a table that names none; by default the server's.
+    pub schema: Option<String>,
+    /// Encryption.
+    pub tls: Tls,
+    /// A PEM file with roots of trust beside those of the system, relative to the repository.
+    pub ca_file: Option<String>,
+}
+
+/// Encryption of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tls {
+    /// Encrypted, to a server whose certificate is valid for its host.
+    Verify,
+    /// Not encrypted.
+    Disable,
+}
+
+/// A Redshift database and how rows reach it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Redshift {
+    /// The server.
+    pub server: Server,
+    /// ARN of the role with which the cluster reads and writes the staged objects.
+    pub iam_role: String,
+    /// The `s3` connection through which rows go in and out.
+    pub staging: Label,
+}
+
+/// A Snowflake account.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Snowflake {
+    /// Account identifier, as in `xy12345.eu-west-1`.
+    pub account: String,
+    /// User.
+    pub user: String,
+    /// How the user proves who it is.
+    pub credential: Credential,
+    /// Role; by default the user's.
+    pub role: Option<String>,
+    /// The warehouse that computes; by default the user's.
+    pub compute_warehouse: Option<String>,
+    /// Database.
+    pub database: String,
+    /// The schema of a table that names none.
+    pub schema: String,
+    /// The external stage through which rows go in and out, as in `@ANALYTICS.RAW.ERRAND_STAGE`.
+    pub stage: Option<String>,
+    /// The connection whose root is the stage's URL; by default the URL is asked for.
+    pub staging: Option<Label>,
+    /// Host, or URL, of the account where it is not `<account>.snowflakecomputing.com`.
+    pub host: Option<String>,
+}
+
+/// How a Snowflake user proves who it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Credential {
+    /// Secret of a password.
+    Password(Name),
+    /// Secret of a programmatic access token.
+    AccessToken(Name),
+    /// Secret of an OAuth access token.
+    OauthToken(Name),
+    /// Secret of a private key in PEM, and of its passphrase.
+    PrivateKey {
+        /// The key.
+        key: Name,
+        /// Its passphrase, where it is encrypted.
+        passphrase: Option<Name>,
+    },
+}
+
+/// Objects of an S3 bucket under a prefix.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct S3 {
+    /// Bucket.
+    pub bucket: String,
+    /// What every key begins with: empty, or ending in `/`.
+    pub prefix: String,
+    /// Region; by default that of the environment.
+    pub region: Option<String>,
+    /// URL of another server that speaks S3's protocol.
+    pub endpoint: Option<String>,
 }
 
 /// A person or a team.

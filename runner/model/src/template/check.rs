@@ -9,7 +9,7 @@ use std::ops::Range;
 use minijinja::machinery::{Span, ast};
 
 use super::place::Origin;
-use super::sql::Scanner;
+use super::scanner::Scanner;
 use super::{FILTERS, Scope, Syntax, TESTS};
 use crate::problem::{Problem, nearest};
 
@@ -44,7 +44,7 @@ pub(super) struct Check<'a, 's> {
 
 impl<'a, 's> Check<'a, 's> {
     pub(super) fn new(source: &'a str, syntax: Syntax, origin: &'a Origin<'a>, scope: Option<&'s Scope>) -> Self {
-        let scanner = (syntax == Syntax::Sql).then(Scanner::default);
+        let scanner = (syntax == Syntax::Sql).then(|| Scanner::new(scope.map_or(&[], |scope| scope.dialects.as_slice())));
         Self {
             source,
             origin,

@@ -6,14 +6,14 @@ use jiff::{Timestamp, Zoned};
 use minijinja::value::ValueKind;
 use minijinja::{Environment, Error, ErrorKind, Value, filters, tests};
 
-use super::sql::{Pasted, quoted};
+use super::sql::{IdentifierCase, Pasted, identifier};
 
 /// Longest text that a filter makes, in bytes.
 const MAX_BYTES: usize = 256 * 1024;
 
 /// Adds every filter and test that a template may use; the names are in [`super::FILTERS`] and [`super::TESTS`].
-pub(super) fn add_all(environment: &mut Environment<'_>) {
-    environment.add_filter("ident", ident);
+pub(super) fn add_all(environment: &mut Environment<'_>, case: IdentifierCase) {
+    environment.add_filter("ident", move |value: &Value| ident(value, case));
     environment.add_filter("raw", raw);
     environment.add_filter("strftime", |value: &str, format: &str| strftime(value, format));
     environment.add_filter("join", join);
@@ -33,10 +33,10 @@ pub(super) fn add_all(environment: &mut Environment<'_>) {
 }
 
 /// A quoted identifier.
-fn ident(value: &Value) -> Result<Value, Error> {
+fn ident(value: &Value, case: IdentifierCase) -> Result<Value, Error> {
     match value.as_str() {
         Some("") => Err(invalid("an empty text is no identifier")),
-        Some(text) => Ok(Value::from_object(Pasted(quoted(text, '"')?))),
+        Some(text) => Ok(Value::from_object(Pasted(identifier(text, case)?))),
         None => Err(invalid(format!("{} is no identifier", value.kind()))),
     }
 }

@@ -15,15 +15,51 @@ impl Object for Pasted {
     }
 }
 
+/// What becomes of a name that SQL holds without quotes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum IdentifierCase {
+    /// It is kept, or its case does not matter.
+    #[default]
+    Keep,
+    /// It becomes lower case.
+    Lower,
+    /// It becomes upper case.
+    Upper,
+}
+
+/// How a warehouse reads names and texts, where that differs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Quoting {
+    /// What becomes of names without quotes.
+    pub case: IdentifierCase,
+    /// Whether a backslash in `'...'` escapes what follows it.
+    pub backslash: bool,
+}
+
+/// A name in double quotes: one that needs none is folded as it would be without them, any other is kept.
+///
+/// # Errors
+///
+/// A name with a NUL.
+pub fn identifier(name: &str, case: IdentifierCase) -> Result<String, Error> {
+    let is_plain = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '$'));
+    match case {
+        IdentifierCase::Lower if is_plain => quoted(&name.to_ascii_lowercase(), '"'),
+        IdentifierCase::Upper if is_plain => quoted(&name.to_ascii_uppercase(), '"'),
+        IdentifierCase::Keep | IdentifierCase::Lower | IdentifierCase::Upper => quoted(name, '"'),
+    }
+}
+
 /// Writes a value as a SQL literal.
 ///
-/// Text is quoted with quotes doubled, negative numbers stand in parentheses (`-{{ n }}` must not become a comment), a list is
+/// Text is quoted with quotes doubled, and backslashes too where they escape, negative numbers stand in parentheses (`-{{ n }}` must not become a comment), a list is
 /// a list in parentheses, an empty one `(NULL)`, which no value is in.
 ///
 /// # Errors
 ///
 /// A value that is no literal: undefined, a mapping, a number that is not finite, text with a NUL.
-pub fn write_literal(out: &mut dyn Write, value: &Value) -> Result<(), Error> {
+pub fn write_literal(out: &mut dyn Write, value: &Value, quoting: Quoting) -> Result<(), Error> {
     if let Some(pasted) = value.downcast_object_ref::<Pasted>() {
         return Ok(out.write_str(&pasted.0)?);
     }
@@ -31,12 +67,15 @@ pub fn write_literal(out: &mut dyn Write, value: &Value) -> Result<(), Error> {
         ValueKind::None => Ok(out.write_str("NULL")?),
         ValueKind::Bool => Ok(out.write_str(if value.is_true() { "TRUE" } else { "FALSE" })?),
         ValueKind::Number => write_number(out, value),
-        ValueKind::String => Ok(out.write_str(&quoted(value.as_str().unwrap_or_default(), '\'')?)?),
+        ValueKind::String => {
+            let text = quoted(value.as_str().unwrap_or_default(), '\'')?;
+            Ok(out.write_str(&if quoting.backslash { text.replace('\\', "\\\\") } else { text })?)
+        }
         ValueKind::Seq | ValueKind::Iterable => {
             let mut separator = "(";
             for item in value.try_iter()? {
                 out.write_str(separator)?;
-                write_literal(out, &item)?;
+                write_literal(out, &item, quoting)?;
                 separator = ", ";
             }
             Ok(out.write_str(if separator == "(" { "(NULL)" } else { ")" })?)
@@ -79,129 +118,14 @@ pub fn quoted(text: &str, quote: char) -> Result<String, Error> {
     Ok(out)
 }
 
-/// Where in SQL the text of a template has come to.
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
-pub enum Within {
-    /// Between tokens or in one.
-    #[default]
-    Code,
-    /// In `'...'`; true when a backslash escapes there (`E'...'`).
-    Text(bool),
-    /// In `"..."`.
-    Identifier,
-    /// After `--`.
-    LineComment,
-    /// Within `/* */`, nested so often.
-    BlockComment(usize),
-    /// In `$tag$...$tag$`.
-    Dollar(String),
-}
-
-impl Within {
-    /// What a person calls it; nothing for code.
-    #[must_use]
-    pub const fn describe(&self) -> Option<&'static str> {
-        match self {
-            Self::Code => None,
-            Self::Text(_) => Some("quotes"),
-            Self::Identifier => Some("double quotes"),
-            Self::LineComment | Self::BlockComment(_) => Some("a comment"),
-            Self::Dollar(_) => Some("dollar quotes"),
-        }
-    }
-}
-
-/// Follows the quotes and comments of SQL over the plain parts of a template.
-#[derive(Clone, Debug, Default)]
-pub struct Scanner {
-    /// Where it has come to.
-    pub within: Within,
-    /// The last character of code, to tell what a value would be glued to.
-    pub last: Option<char>,
-    /// The character of code before that.
-    before_last: Option<char>,
-}
-
-impl Scanner {
-    /// Reads on.
-    pub fn read(&mut self, text: &str) {
-        let mut rest = text;
-        while let Some(c) = rest.chars().next() {
-            let taken = match &mut self.within {
-                Within::Code => self.code(rest, c),
-                Within::Text(_) if rest.starts_with("''") => 2,
-                Within::Text(escapes) => match c {
-                    '\\' if *escapes => 1 + rest[1..].chars().next().map_or(0, char::len_utf8),
-                    '\'' => self.leave('\''),
-                    c => c.len_utf8(),
-                },
-                Within::Identifier if c == '"' => self.leave('"'),
-                Within::LineComment if c == '\n' => self.leave('\n'),
-                Within::BlockComment(depth) if rest.starts_with("*/") => {
-                    *depth -= 1;
-                    if *depth == 0 { 1 + self.leave(' ') } else { 2 }
-                }
-                Within::BlockComment(depth) if rest.starts_with("/*") => {
-                    *depth += 1;
-                    2
-                }
-                Within::Dollar(tag) if rest.starts_with(tag.as_str()) => {
-                    let length = tag.len();
-                    self.leave('$');
-                    length
-                }
-                Within::Identifier | Within::LineComment | Within::BlockComment(_) | Within::Dollar(_) => c.len_utf8(),
-            };
-            rest = &rest[taken..];
-        }
-    }
-
-    fn leave(&mut self, last: char) -> usize {
-        self.within = Within::Code;
-        self.before_last = self.last.replace(last);
-        1
-    }
-
-    fn code(&mut self, rest: &str, c: char) -> usize {
-        let is_word = |c: Option<char>| c.is_some_and(|c| c.is_alphanumeric() || c == '_');
-        let is_prefix = !is_word(self.before_last);
-        let before = self.last.replace(c);
-        self.before_last = before;
-        match c {
-            '\'' => self.within = Within::Text(is_prefix && matches!(before, Some('e' | 'E'))),
-            '"' => self.within = Within::Identifier,
-            '-' if rest.starts_with("--") => self.within = Within::LineComment,
-            '/' if rest.starts_with("/*") => {
-                self.within = Within::BlockComment(1);
-                return 2;
-            }
-            '$' if !is_word(before) => {
-                if let Some(tag) = dollar_tag(rest) {
-                    self.within = Within::Dollar(tag.to_owned());
-                    return tag.len();
-                }
-            }
-            _ => {}
-        }
-        c.len_utf8()
-    }
-}
-
-fn dollar_tag(rest: &str) -> Option<&str> {
-    let end = rest[1..].find('$')? + 1;
-    let name = &rest[1..end];
-    let is_name = !name.starts_with(|c: char| c.is_ascii_digit()) && name.chars().all(|c| c.is_alphanumeric() || c == '_');
-    is_name.then(|| &rest[..=end])
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{Scanner, Within, write_literal};
+    use super::{IdentifierCase, Quoting, identifier, write_literal};
     use minijinja::Value;
 
     fn literal(value: impl Into<Value>) -> Result<String, String> {
         let mut out = String::new();
-        write_literal(&mut out, &value.into()).map(|()| out).map_err(|error| error.to_string())
+        write_literal(&mut out, &value.into(), Quoting::default()).map(|()| out).map_err(|error| error.to_string())
     }
 
     #[test]
@@ -220,23 +144,23 @@ mod tests {
     }
 
     #[test]
-    fn quotes_and_comments_are_followed() {
-        let within = |text: &str| {
-            let mut scanner = Scanner::default();
-            scanner.read(text);
-            scanner.within
+    fn a_backslash_never_eats_the_quote_after_it() {
+        let literal = |text: &str| {
+            let mut out = String::new();
+            write_literal(&mut out, &text.into(), Quoting { backslash: true, ..Quoting::default() }).map(|()| out)
         };
-        assert_eq!(within("a = 'it''s'"), Within::Code);
-        assert_eq!(within("a = '"), Within::Text(false));
-        assert_eq!(within("a = E'\\'"), Within::Text(true));
-        assert_eq!(within("a = E'it''s \\'"), Within::Text(true));
-        assert_eq!(within("a like'\\'"), Within::Code);
-        assert_eq!(within("\"a"), Within::Identifier);
-        assert_eq!(within("-- it's"), Within::LineComment);
-        assert_eq!(within("-- it's\n"), Within::Code);
-        assert_eq!(within("/* /* */ '"), Within::BlockComment(1));
-        assert_eq!(within("/* /* */ ' */ /"), Within::Code);
-        assert_eq!(within("$$ ' "), Within::Dollar("$$".to_owned()));
-        assert_eq!(within("$a$ ' $$ $a$ $1 a$b$c"), Within::Code);
+        assert_eq!(literal("a\\' or 1=1 --").expect("a literal"), "'a\\\\'' or 1=1 --'");
+        assert_eq!(literal("\\").expect("a literal"), "'\\\\'");
+    }
+
+    #[test]
+    fn plain_names_are_folded_and_others_kept() {
+        let folded = |name: &str, case| identifier(name, case).expect("a name");
+        assert_eq!(folded("Orders", IdentifierCase::Keep), "\"Orders\"");
+        assert_eq!(folded("Orders_$1", IdentifierCase::Upper), "\"ORDERS_$1\"");
+        assert_eq!(folded("Orders", IdentifierCase::Lower), "\"orders\"");
+        assert_eq!(folded("my \"Table\"", IdentifierCase::Upper), "\"my \"\"Table\"\"\"");
+        assert_eq!(folded("Ação", IdentifierCase::Upper), "\"Ação\"");
+        assert_eq!(folded("1a", IdentifierCase::Upper), "\"1a\"");
     }
 }

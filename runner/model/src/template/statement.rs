@@ -7,7 +7,7 @@ use minijinja::machinery::{Span, ast};
 use std::ops::Range;
 
 use super::check::{Check, ROOTS, range};
-use super::sql::Within;
+use super::scanner::{Dialect, Within};
 use crate::problem::Problem;
 
 /// Most levels of `for`: a body is walked twice, to see how its end meets its start.
@@ -64,28 +64,33 @@ impl<'a> Check<'a, '_> {
         if last_filter == Some("raw") {
             self.after_value = false;
             if let Some(scanner) = &mut self.scanner {
-                scanner.last = Some(' ');
+                scanner.follow(' ');
             }
             return;
         }
         let Some(scanner) = &mut self.scanner else { return };
-        let (state, last) = (scanner.within.clone(), scanner.last);
+        let (state, dialect) = scanner.within();
+        let (state, dialect, is_glued) = (state.clone(), dialect, scanner.is_glued());
         let quote = if last_filter == Some("ident") { '"' } else { '\'' };
-        scanner.last = Some(quote);
-        let glued = std::mem::replace(&mut self.after_value, state == Within::Code) || last.is_some_and(glues);
+        scanner.follow(quote);
+        let glued = std::mem::replace(&mut self.after_value, state == Within::Code) || is_glued;
         match state {
             Within::Code if glued => {
                 let help = "put a space before it; to paste text as it is, write `| raw`";
                 self.problem("template::glued", "the value stands right after other text; SQL would read both as one", help, &within);
             }
             Within::Code => {}
-            state => self.enclosed(&state, &within),
+            state => self.enclosed(&state, dialect, &within),
         }
     }
 
-    fn enclosed(&mut self, state: &Within, within: &Range<usize>) {
-        let message = format!("a value stands inside {}", state.describe().unwrap_or_default());
+    fn enclosed(&mut self, state: &Within, dialect: Option<Dialect>, within: &Range<usize>) {
+        let reader = dialect.map_or_else(String::new, |dialect| format!(", as {} reads it", dialect.describe()));
+        let message = format!("a value stands inside {}{reader}", state.describe().unwrap_or_default());
         let help = match state {
+            Within::Text(_) if dialect.is_some() => {
+                "a backslash before a quote is read in two ways; write the quote twice, and the backslash twice where it escapes"
+            }
             Within::Code | Within::Text(_) => "remove the quotes; values are quoted for you",
             Within::Identifier => "remove the quotes and write `| ident`; it quotes the name for you",
             Within::LineComment | Within::BlockComment(_) => {
@@ -105,13 +110,11 @@ impl<'a> Check<'a, '_> {
         self.block(&condition.false_body);
         self.after_value |= value_in_true;
         let same = match (&after_true, &self.scanner) {
-            (Some(one), Some(other)) => one.within == other.within,
+            (Some(one), Some(other)) => one.is_within_the_same(other),
             _ => true,
         };
-        if let (Some(one), Some(other)) = (after_true, &mut self.scanner)
-            && one.last.is_some_and(glues)
-        {
-            other.last = one.last;
+        if let (Some(one), Some(other)) = (after_true, &mut self.scanner) {
+            other.join(&one);
         }
         if !same {
             let help = "close the quote or comment in the same branch";
@@ -136,9 +139,13 @@ impl<'a> Check<'a, '_> {
         if let Some(filter) = &each.filter_expr {
             self.expression(filter);
         }
-        let before = self.scanner.as_ref().map(|scanner| scanner.within.clone());
+        let before = self.scanner.clone();
         self.block(&each.body);
-        if before != self.scanner.as_ref().map(|scanner| scanner.within.clone()) {
+        let is_same = match (&before, &self.scanner) {
+            (Some(before), Some(after)) => before.is_within_the_same(after),
+            _ => true,
+        };
+        if !is_same {
             let message = "a quote or comment is opened in the body of `for` and not closed in it";
             self.problem("template::open_quote", message, "close the quote or comment in the body", &range(each.span()));
         } else if self.scanner.is_some() {
@@ -171,9 +178,4 @@ impl<'a> Check<'a, '_> {
             }
         }
     }
-}
-
-/// Whether SQL would read a literal right after this character as one with it.
-fn glues(c: char) -> bool {
-    c.is_alphanumeric() || "_'\"$&\\".contains(c)
 }

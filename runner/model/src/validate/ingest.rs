@@ -1,9 +1,9 @@
 //! `ingest`, and the keys that modes want.
 
-use super::{Capability, Cx, check, step};
+use super::{Capability, Cx, check, piped, step};
 use crate::decode::Spanned;
 use crate::document::step::{
-    ColumnDocument, Compression, CursorDocument, Encoding, FilesDocument, Format, IngestDocument, Mode, OnEmpty, SchemaContract,
+    ColumnDocument, Compression, CursorDocument, Encoding, FilesDocument, Format, IngestDocument, Mode, OnEmpty, SchemaContract, Through,
 };
 use crate::job::{Column, Files, IngestStep, Publish};
 use crate::problem::nearest;
@@ -51,11 +51,16 @@ pub(super) fn ingest(document: &Spanned<IngestDocument>, has_schedule: bool, cx:
         let help = "add `on_empty: fail`, `warn` or `ok`: an empty source must never be a silent success";
         cx.error("definition::missing_on_empty", "a scheduled job must say what no rows at all mean", help, &span);
     }
+    let through = document.through.as_ref().map_or(Through::Copy, |through| through.value);
+    if through == Through::Pipe {
+        piped::check(document, cx);
+    }
     Some(IngestStep {
         files: files?,
         connection: connection?,
         table: table?,
         publish: publish?,
+        through,
         schema_contract: contract,
         max_rejected: document.max_rejected.as_ref().map_or(Limit::Count(0), |limit| limit.value),
         on_empty: document.on_empty.as_ref().map_or(OnEmpty::Fail, |on_empty| on_empty.value),

@@ -214,6 +214,7 @@ fn steps(document: &JobDocument, root: &Node, timeout: Duration, cx: &mut Cx<'_>
         for (known, before) in cx.scope.steps.iter_mut().zip(graph.before(position)) {
             known.is_needed = before;
         }
+        cx.scope.dialects = step::dialects(step, cx.project);
         let needs = graph.needs[position].iter().filter_map(|need| steps[*need].id.as_ref()).map(|id| id.value.clone()).collect();
         let node = nodes(root).and_then(|nodes| nodes.iter().find(|node| node.span == step.span));
         out.extend(step::step(step, node, needs, &job, cx));
@@ -233,6 +234,7 @@ fn scope(document: &JobDocument) -> Scope {
                 outputs: outputs(step),
             })
             .collect(),
+        dialects: Vec::new(),
     }
 }
 

@@ -6,8 +6,8 @@ use std::time::Duration;
 use super::{path, stray, words};
 use crate::decode::{Context, Decode, Entries, Spanned};
 use crate::document::job::RetryDocument;
-use crate::document::project::{ConnectionDocument, ContactDocument, EnvironmentDocument, LocationDocument, ProjectDocument};
-use crate::job::{Connection, Contact, Environment, Project, Retry};
+use crate::document::project::{ContactDocument, EnvironmentDocument, LocationDocument, ProjectDocument};
+use crate::job::{Contact, Environment, Project, Retry};
 use crate::problem::{Problem, Severity, nearest};
 use crate::value::Label;
 use crate::yaml::{self, Span};
@@ -28,18 +28,23 @@ pub fn project(text: &str, file: &str, problems: &mut Vec<Problem>) -> Option<Pr
         }
     };
     stray::check(&root, file, false, problems);
-    let document = ProjectDocument::decode(&root, &mut Context::new(file, problems))?;
+    let document = ProjectDocument::decode(&root, &mut Context::new(file, problems));
+    stray::once(problems);
+    let document = document?;
     let project = Reader { file, problems }.project(&document);
     if problems[before..].iter().any(|problem| problem.severity == Severity::Error) { None } else { project }
 }
 
-struct Reader<'a> {
+/// The kinds of an environment's connections, by name.
+pub(super) type Kinds<'d> = BTreeMap<&'d str, &'static str>;
+
+pub(super) struct Reader<'a> {
     file: &'a str,
     problems: &'a mut Vec<Problem>,
 }
 
 impl Reader<'_> {
-    fn error(&mut self, code: &'static str, message: impl Into<String>, help: impl Into<String>, span: &Span) {
+    pub(super) fn error(&mut self, code: &'static str, message: impl Into<String>, help: impl Into<String>, span: &Span) {
         self.problems.push(Problem::error(code, message).at(self.file, span.clone()).help(help));
     }
 
@@ -72,14 +77,16 @@ impl Reader<'_> {
         let mut out = BTreeMap::new();
         for (key, document) in &documents.0 {
             self.name(&key.text, &key.span);
+            let written = || document.connections.iter().flat_map(|connections| &connections.0);
+            let kinds: Kinds<'_> = written().filter_map(|(name, connection)| Some((name.text.as_str(), connection.word()?))).collect();
             let mut connections = BTreeMap::new();
-            for (name, connection) in document.connections.iter().flat_map(|connections| &connections.0) {
+            for (name, connection) in written() {
                 self.name(&name.text, &name.span);
-                if let Some(connection) = self.connection(connection) {
+                if let Some(connection) = self.connection(connection, &kinds) {
                     connections.insert(name.text.clone(), connection);
                 }
             }
-            let reports = document.reports.as_ref().and_then(|reports| self.reports(reports, &connections));
+            let reports = document.reports.as_ref().and_then(|reports| self.reports(reports, &kinds));
             out.insert(key.text.clone(), Environment { connections, reports });
         }
         out
@@ -92,33 +99,9 @@ impl Reader<'_> {
         }
     }
 
-    fn connection(&mut self, document: &ConnectionDocument) -> Option<Connection> {
-        if let Some(duckdb) = &document.duckdb {
-            let path = duckdb.path.as_ref()?;
-            return self.path(path).map(|path| Connection::Duckdb { path });
-        }
-        let path = document.directory.as_ref()?.path.as_ref()?;
-        self.path(path).map(|path| Connection::Directory { path })
-    }
-
-    /// Connections reach data, which may lie outside the repository: only what is no path at all is refused.
-    fn path(&mut self, written: &Spanned<String>) -> Option<String> {
-        if written.trim().is_empty() || written.contains("://") || written.chars().any(char::is_control) {
-            let help = "write a path on this machine, relative to the repository";
-            self.error("definition::bad_path", format!("`{}` is not a path", written.escape_debug()), help, &written.span);
-            return None;
-        }
-        Some(written.value.clone())
-    }
-
-    fn reports(&mut self, document: &Spanned<LocationDocument>, connections: &BTreeMap<String, Connection>) -> Option<(Label, String)> {
+    fn reports(&mut self, document: &Spanned<LocationDocument>, kinds: &Kinds<'_>) -> Option<(Label, String)> {
         let connection = document.connection.as_ref()?;
-        let known: Vec<&str> =
-            connections.iter().filter(|(_, connection)| !connection.is_warehouse()).map(|(name, _)| name.as_str()).collect();
-        if !known.contains(&connection.as_str()) {
-            let message = format!("this environment has no connection `{}` that holds files", connection.value);
-            self.error("definition::unknown_connection", message, format!("those that do: {}", words(&known)), &connection.span);
-        }
+        self.kind_of(connection, kinds, &["directory", "s3"], "that holds files");
         let written = document.path.as_ref();
         if let Some(path) = written
             && let Err((message, help)) = path::relative(path)
@@ -126,6 +109,24 @@ impl Reader<'_> {
             self.error("definition::bad_path", message, help, &path.span);
         }
         Some((connection.value.clone(), written.map(|path| path.value.clone()).unwrap_or_default()))
+    }
+
+    /// Reports a connection that the environment lacks, or that is none of these kinds.
+    pub(super) fn kind_of(&mut self, connection: &Spanned<Label>, kinds: &Kinds<'_>, wanted: &[&str], what: &str) {
+        let known: Vec<&str> = kinds.iter().filter(|(_, kind)| wanted.contains(kind)).map(|(name, _)| *name).collect();
+        if known.contains(&connection.as_str()) {
+            return;
+        }
+        let message = match kinds.get(connection.as_str()) {
+            Some(kind) => format!("connection `{}` is a `{kind}`, not one {what}", connection.value),
+            None => format!("this environment has no connection `{}` {what}", connection.value),
+        };
+        let help = match nearest(connection.as_str(), known.iter().copied()) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None if known.is_empty() => format!("declare a connection of kind `{}`", wanted.join("` or `")),
+            None => format!("those that do: {}", words(&known)),
+        };
+        self.error("definition::unknown_connection", message, help, &connection.span);
     }
 
     fn contacts(&mut self, documents: &Entries<ContactDocument>) -> BTreeMap<String, Contact> {

@@ -8,8 +8,9 @@ use super::project::retry_over;
 use super::{Capability, Cx, check, command, digest};
 use crate::decode::Spanned;
 use crate::document::step::{CheckDocument, ExportDocument, MaterializeDocument, Mode, OnFailure, SqlDocument, StepDocument};
-use crate::job::{CheckStep, ExportStep, Materialize, Retry, SqlStep, Step, StepKind, Subject, TableName};
+use crate::job::{CheckStep, Connection, ExportStep, Materialize, Project, Retry, SqlStep, Step, StepKind, Subject, TableName};
 use crate::template::Syntax;
+use crate::template::scanner::Dialect;
 use crate::value::Name;
 use crate::yaml::Node;
 
@@ -48,6 +49,30 @@ pub(super) fn step(
         digest: digest::digest(kind.word(), body, job.vars, &cx.read),
         kind,
     })
+}
+
+/// How the SQL of a step is read by the warehouse that it has in each environment.
+pub(super) fn dialects(step: &StepDocument, project: Option<&Project>) -> Vec<Dialect> {
+    let written = [
+        step.sql.as_ref().and_then(|sql| sql.connection.as_ref()),
+        step.ingest.as_ref().and_then(|ingest| ingest.target.as_ref()?.connection.as_ref()),
+        step.check.as_ref().and_then(|check| check.connection.as_ref()),
+        step.export.as_ref().and_then(|export| export.connection.as_ref()),
+    ];
+    let label = written.into_iter().flatten().next().map_or("warehouse", |label| label.as_str());
+    let mut dialects = Vec::new();
+    for environment in project.iter().flat_map(|project| project.environments.values()) {
+        let dialect = match environment.connections.get(label) {
+            Some(Connection::Duckdb { .. } | Connection::Postgres(_)) => Dialect::Standard,
+            Some(Connection::Redshift(_)) => Dialect::Redshift,
+            Some(Connection::Snowflake(_)) => Dialect::Snowflake,
+            Some(Connection::Directory { .. } | Connection::S3(_)) | None => continue,
+        };
+        if !dialects.contains(&dialect) {
+            dialects.push(dialect);
+        }
+    }
+    dialects
 }
 
 /// Reads every kind that is written: two of them are one problem, already told, and each may have more.
