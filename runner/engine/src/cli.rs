@@ -7,6 +7,7 @@ pub mod run;
 pub mod runs;
 pub mod schema;
 pub mod selection;
+pub mod setup;
 pub mod validate;
 
 use std::io::{self, ErrorKind, Write};
@@ -45,6 +46,8 @@ pub enum Command {
     Runs(runs::RunsArgs),
     /// Print the JSON Schema of a definition.
     Schema(schema::SchemaArgs),
+    /// Make a warehouse ready for jobs.
+    Setup(Box<setup::SetupArgs>),
 }
 
 /// What a command needs beside its arguments. Cheap to clone.
@@ -68,6 +71,7 @@ pub fn execute(arguments: &Arguments, surroundings: &Surroundings) -> u8 {
         Command::Plan(args) => plan::run(args, surroundings, &mut out),
         Command::Validate(args) => validate::run(args, stream, &mut out),
         Command::Runs(args) => runs::run(args, surroundings, &mut out),
+        Command::Setup(args) => setup::run(args, surroundings, &mut out),
         Command::Schema(args) => schema::run(args, &mut out).map_err(|error| cannot_print(&error)),
     };
     ended.unwrap_or_else(|failure| {

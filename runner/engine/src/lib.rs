@@ -1,11 +1,14 @@
 //! How a job runs: checkout, plan, steps, warehouse, report; and the command line `errand`.
 //!
-//! Layers, arrows point down only: `cli` → `run` → `step` → `source`, `warehouse`, `checkout`, `secret`, `report`.
+//! Layers, arrows point down only: `cli` → `run` → `step` → `source`, `warehouse`, `checkout`, `secret`, `report` → `store` → `aws`.
 
+mod aws;
+mod batch;
 pub mod checkout;
 pub mod cli;
 pub mod clock;
 pub mod log;
+pub mod output;
 pub mod progress;
 pub mod report;
 pub mod repository;
@@ -14,4 +17,5 @@ pub mod secret;
 pub mod settings;
 pub mod source;
 pub mod step;
+pub mod store;
 pub mod warehouse;

@@ -1,4 +1,4 @@
-//! Files of a directory connection become typed Arrow batches and refused records.
+//! Files of a store become typed Arrow batches and refused records.
 //!
 //! One thread reads, decompresses, decodes and finds record boundaries; others parse whole records into columns; batches leave in the
 //! order of the files. All buffers together stay below a budget, whatever the input. Types are
@@ -11,25 +11,28 @@ mod header;
 mod infer;
 mod input;
 mod json;
-mod list;
 mod moment;
+pub mod parquet;
 mod parse;
 mod reader;
 mod reject;
 mod resolve;
+mod rows;
 mod scalar;
 mod slab;
 mod split;
 mod stream;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use arrow::array::{Int64Array, RecordBatch};
 use errand_model::value::ColumnType;
 
-pub use list::{FileEntry, check_unchanged, digest, list};
 pub use reader::Reader;
 pub use resolve::resolve;
+pub use rows::Rows;
+
+pub use crate::store::FileEntry;
 
 /// The columns that the files of one step become.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

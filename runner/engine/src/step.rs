@@ -13,21 +13,21 @@ use std::sync::Arc;
 
 use errand_model::failure::{Failure, FailureKind, Place};
 use errand_model::job::{Expectation, Step, StepKind, TableName};
-use errand_model::report::{CheckReport, FileReport, Rows, StatementReport};
+use errand_model::report::{CheckReport, FileReport, Rows, StatementReport, UsageReport};
 use errand_model::template::Template;
+use errand_model::template::scanner::Dialect;
 use errand_model::value::Label;
 use serde_json::{Map, Value, json};
 use tokio_util::sync::CancellationToken;
+
+pub(crate) use check::FAILURES_SCHEMA;
 
 use crate::clock::Stopwatch;
 use crate::progress::StepProgress;
 use crate::run::context::Context;
 use crate::warehouse::ledger::{self, Done, Load, Writer};
 use crate::warehouse::statement::{self, Statement};
-use crate::warehouse::{Capabilities, Session, quote_identifier};
-
-/// How often a statement is sent again that two steps side by side may send at the same time.
-const CONFLICTS: u32 = 20;
+use crate::warehouse::{Capabilities, Purpose, Session};
 
 /// What an attempt left behind for the report, also when it failed.
 #[derive(Debug, Default)]
@@ -42,6 +42,8 @@ pub struct Record {
     pub checks: Vec<CheckReport>,
     /// Warnings.
     pub warnings: Vec<String>,
+    /// What the warehouse says its statements cost.
+    pub usage: Option<UsageReport>,
 }
 
 /// What a step did.
@@ -97,6 +99,11 @@ impl Attempt {
         template.render(&self.run.values(self.number))
     }
 
+    /// Renders SQL for the warehouse of a session: names and texts as that one reads them.
+    fn render_sql(&self, template: &Template, capabilities: &Capabilities) -> Result<String, Failure> {
+        template.render(&capabilities.quoting(self.run.values(self.number)))
+    }
+
     fn load(&self, target: &str) -> Load {
         let request = &self.run.request;
         Load {
@@ -119,9 +126,42 @@ impl Attempt {
         }
     }
 
-    async fn session(&self, connection: &Label) -> Result<(Box<dyn Session>, &'static Capabilities), Failure> {
+    /// The load of a step that writes a table.
+    async fn table_load(&self, connection: &Label, table: &TableName) -> Result<Load, Failure> {
         let warehouse = self.run.warehouse(connection).await?;
-        Ok((warehouse.session(self.cancelled.clone()).await?, warehouse.capabilities()))
+        Ok(self.load(&Capabilities::table_key(warehouse.default_schema(), table)))
+    }
+
+    fn purpose(&self, load: Option<&Load>) -> Purpose {
+        let request = &self.run.request;
+        Purpose {
+            run_id: request.run_id.clone(),
+            job: request.job.name.to_string(),
+            step: self.step.id.to_string(),
+            attempt: self.number,
+            load_id: load.map(Load::id),
+            statement_timeout: self.step.timeout,
+            cancelled: self.cancelled.clone(),
+        }
+    }
+
+    async fn session(&self, connection: &Label, load: Option<&Load>) -> Result<Box<dyn Session>, Failure> {
+        self.run.warehouse(connection).await?.session(&self.purpose(load)).await
+    }
+
+    /// Ends a session: what its statements cost, and, after a failure, the open transaction undone.
+    async fn leave<T>(&mut self, session: &mut dyn Session, result: Result<T, Failure>) -> Result<T, Failure> {
+        if result.is_err()
+            && let Err(failure) = session.rollback().await
+        {
+            self.record.warnings.push(format!("the transaction could not be undone at once: {failure}"));
+        }
+        if let Some(usage) = session.usage().await {
+            let sum = self.record.usage.get_or_insert_default();
+            sum.bytes_scanned += usage.bytes_scanned;
+            sum.credits += usage.credits;
+        }
+        result
     }
 
     /// Sends one statement of Errand's own making and records it.
@@ -130,22 +170,15 @@ impl Attempt {
     }
 
     /// Makes the schema of a table where it is missing: before the transaction, for of two transactions that make it one fails.
-    async fn ensure_schema(&mut self, session: &mut dyn Session, table: &TableName) -> Result<(), Failure> {
-        let Some(schema) = &table.schema else { return Ok(()) };
-        let sql = format!("CREATE SCHEMA IF NOT EXISTS {}", quote_identifier(schema));
-        for _ in 0..CONFLICTS {
-            match session.execute(&sql).await {
-                Err(failure) if failure.code == "warehouse::conflict" && !failure.message.contains("is aborted") => {
-                    tokio::task::yield_now().await;
-                }
-                result => return result.map(|_| ()),
-            }
+    async fn ensure_schema(&self, session: &mut dyn Session, table: &TableName) -> Result<(), Failure> {
+        match &table.schema {
+            Some(schema) => ledger::ensure_schema(session, schema).await,
+            None => Ok(()),
         }
-        self.send(session, &sql).await.map(|_| ())
     }
 
     /// Makes the schema that rows which break checks are kept in, before the transaction of a step that may keep some.
-    async fn ensure_failures_schema(&mut self, session: &mut dyn Session, checks: &[Expectation]) -> Result<(), Failure> {
+    async fn ensure_failures_schema(&self, session: &mut dyn Session, checks: &[Expectation]) -> Result<(), Failure> {
         if !checks.iter().any(|check| check.store_failures) {
             return Ok(());
         }
@@ -158,6 +191,9 @@ impl Attempt {
         let stopwatch = self.run.request.clock.stopwatch();
         let result = session.execute(sql).await;
         self.record_statement(sql, place.as_ref(), &stopwatch, result.as_ref().ok().copied());
+        if let (Some(statement), Some(id)) = (self.record.statements.last_mut(), session.statement_id()) {
+            statement.id = id;
+        }
         result.map_err(|failure| located(failure, place))
     }
 
@@ -181,9 +217,33 @@ impl Attempt {
         Some(Effect { already_done: Some(reason), ..Effect::of_rows(done.rows) })
     }
 
-    /// Commits the open transaction; a fenced commit says so.
-    async fn commit(&mut self, session: &mut dyn Session) -> Result<(), Failure> {
-        self.send(session, "COMMIT").await.map(|_| ()).map_err(ledger::fenced)
+    /// Commits the open transaction. A fenced commit says so; of one whose answer was lost the outcome is found out.
+    async fn commit(&mut self, session: &mut dyn Session, connection: &Label, load: &Load) -> Result<(), Failure> {
+        let failure = match self.send(session, "COMMIT").await {
+            Err(failure) if failure.code == "warehouse::connection_lost" => failure,
+            result => return result.map(|_| ()).map_err(ledger::fenced),
+        };
+        let warehouse = self.run.warehouse(connection).await?;
+        match ledger::settle(warehouse.as_ref(), &self.purpose(Some(load)), load).await {
+            Ok(Some(done)) if done.run_id == self.run.request.run_id => {
+                self.record
+                    .warnings
+                    .push("the connection was lost while committing; the ledger shows that the commit took effect".to_owned());
+                Ok(())
+            }
+            Ok(Some(_)) => Err(ledger::lost_to_another()),
+            Ok(None) => {
+                let message = format!("the connection was lost while committing, and the transaction was undone: {failure}");
+                Err(Failure::new(FailureKind::Transient, "step::commit_undone", message)
+                    .help("nothing was written; the next attempt writes it"))
+            }
+            Err(unknown) => {
+                let message =
+                    format!("the connection was lost while committing, and the warehouse does not say what became of it: {unknown}");
+                Err(Failure::new(FailureKind::Transient, "step::commit_unknown", message)
+                    .help("the next attempt reads the ledger before it writes anything"))
+            }
+        }
     }
 }
 
@@ -203,13 +263,13 @@ pub async fn run(attempt: &mut Attempt) -> Result<Effect, Failure> {
 }
 
 /// The statements of a rendered template, each with where it stands in the repository.
-fn statements<'a>(template: &Template, rendered: &'a str) -> Vec<(Statement<'a>, Place)> {
+fn statements<'a>(template: &Template, rendered: &'a str, dialect: Dialect) -> Vec<(Statement<'a>, Place)> {
     let place = |statement: &Statement<'_>| Place {
         file: template.file().to_owned(),
         line: (template.line() + statement.line - 1) as u64,
         column: 0,
     };
-    statement::split(rendered)
+    statement::split(rendered, dialect)
         .into_iter()
         .map(|statement| {
             let place = place(&statement);
@@ -219,8 +279,8 @@ fn statements<'a>(template: &Template, rendered: &'a str) -> Vec<(Statement<'a>,
 }
 
 /// The one SELECT of a rendered template, without a semicolon.
-fn single_query<'a>(template: &Template, rendered: &'a str) -> Result<(&'a str, Place), Failure> {
-    match statements(template, rendered).as_slice() {
+fn single_query<'a>(template: &Template, rendered: &'a str, dialect: Dialect) -> Result<(&'a str, Place), Failure> {
+    match statements(template, rendered, dialect).as_slice() {
         [(statement, place)] => Ok((statement.text, place.clone())),
         [] => Err(Failure::new(FailureKind::Definition, "step::no_query", format!("`{}` holds no statement", template.file()))),
         [_, (_, second), ..] => {

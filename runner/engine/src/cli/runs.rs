@@ -60,9 +60,8 @@ pub fn run(args: &RunsArgs, surroundings: &Surroundings, out: &mut dyn Write) ->
         (None, Format::Text) => {
             let listing = list(args, &store)?;
             if listing.reports.is_empty() && listing.unreadable.is_empty() {
-                let ReportStore::Directory(directory) = &store;
                 let of = args.job.as_ref().map(|job| format!(" of `{job}`")).unwrap_or_default();
-                surroundings.progress.print(format!("no runs{of} in `{}`\n", directory.display()).as_bytes());
+                surroundings.progress.print(format!("no runs{of} in `{}`\n", store.place()).as_bytes());
             }
             text::runs(&listing, style)
         }

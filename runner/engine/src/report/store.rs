@@ -2,12 +2,9 @@
 //!
 //! Must not fail a list for one file that cannot be read, and never reads more files than the list asks for.
 
-use std::ffi::OsStr;
-use std::fs::{File, Permissions};
-use std::io::{ErrorKind, Read, Write};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use bytes::Bytes;
 use errand_model::failure::{Failure, FailureKind};
 use errand_model::job::{Connection, Environment, Project};
 use errand_model::problem::nearest;
@@ -17,6 +14,7 @@ use serde::Deserialize;
 
 use crate::clock::RunId;
 use crate::secret::Redactor;
+use crate::store::{self, FileEntry, Store};
 
 /// The directory beside the file of an embedded warehouse.
 const BESIDE_WAREHOUSE: &str = "runs";
@@ -27,12 +25,10 @@ const DEFAULT_WAREHOUSE: &str = "warehouse";
 /// A larger file is no report.
 const MAX_BYTES: u64 = 64 << 20;
 
-/// Where the reports of one environment are kept.
+/// Where the reports of one environment are kept: a file `<run id>.json` for each run; later attempts of the same run are
+/// `<run id>.<attempt>.json`. Its functions block.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ReportStore {
-    /// A file `<run id>.json` for each run; later attempts of the same run are `<run id>.<attempt>.json`.
-    Directory(PathBuf),
-}
+pub struct ReportStore(Store);
 
 /// What a list found.
 #[derive(Debug, Default)]
@@ -47,7 +43,7 @@ pub struct Listing {
 
 /// One file, not yet read.
 struct Entry {
-    path: PathBuf,
+    file: FileEntry,
     stem: String,
     newest: Timestamp,
 }
@@ -64,38 +60,41 @@ impl ReportStore {
         // Paths are told to people: `.errand/runs`, not `./.errand/runs`.
         let state_dir = state_dir.strip_prefix(".").unwrap_or(state_dir);
         let found = project.environments.get(environment).ok_or_else(|| no_such_environment(project, environment))?;
-        let directory = match &found.reports {
+        let store = match &found.reports {
             Some((connection, path)) => match found.connections.get(connection.as_str()) {
-                Some(Connection::Directory { path: root }) => Some(state_dir.join(root).join(path)),
-                Some(Connection::Duckdb { .. }) | None => None,
+                Some(connection) if !connection.is_warehouse() => Some(Store::open(connection, state_dir)?.under(path)),
+                Some(_) | None => None,
             },
-            None => warehouse_file(found).map(|file| beside(&state_dir.join(file))),
+            None => warehouse_file(found).map(|file| Store::directory(beside(&state_dir.join(file)))),
         };
-        directory.map(Self::Directory).ok_or_else(|| {
+        store.map(Self).ok_or_else(|| {
             Failure::new(FailureKind::Definition, Self::NONE, format!("environment `{environment}` has no place for run reports"))
-                .help("add `reports: { connection: <a directory connection>, path: runs }` to the environment in `errand.yaml`")
+                .help("add `reports: { connection: <one of directory or s3>, path: runs }` to the environment in `errand.yaml`")
         })
     }
 
-    /// Keeps a report, without secrets. Readers see all of it or nothing, also after a loss of power. Returns its file.
+    /// The directory or URL that reports lie under, for people.
+    #[must_use]
+    pub fn place(&self) -> String {
+        self.0.url("")
+    }
+
+    /// Keeps a report, without secrets. Readers see all of it or nothing, also after a loss of power. Returns its file or URL, for people.
     ///
     /// Fails as `Permanent` with `report::cannot_write`.
     pub fn write(&self, report: &RunReport, redactor: &Redactor) -> Result<PathBuf, Failure> {
-        let Self::Directory(directory) = self;
         let name = match report.attempt {
             0 | 1 => format!("{}.json", report.run_id),
             attempt => format!("{}.{attempt}.json", report.run_id),
         };
-        let path = directory.join(name);
-        write_whole(directory, &path, &json(report, redactor)).map_err(|error| {
-            Failure::new(
-                FailureKind::Permanent,
-                "report::cannot_write",
-                format!("cannot write the run report `{}`: {error}", path.display()),
-            )
-            .help("check that the directory may be written and the disk is not full")
+        let url = PathBuf::from(self.0.url(&name));
+        let (store, text) = (self.0.clone(), json(report, redactor));
+        store::wait(async move { store.put(&name, Bytes::from(text)).await }).map_err(|failure| {
+            let message = format!("cannot write the run report `{}`: {failure}", url.display());
+            let help = failure.help.unwrap_or_else(|| "check that the place may be written and is not full".to_owned());
+            Failure::new(FailureKind::Permanent, "report::cannot_write", message).help(help)
         })?;
-        Ok(path)
+        Ok(url)
     }
 
     /// The newest reports that are `wanted`, at most `limit`. A directory that is not there holds none.
@@ -104,14 +103,14 @@ impl ReportStore {
     pub fn list(&self, limit: usize, wanted: impl Fn(&RunReport) -> bool) -> Result<Listing, Failure> {
         let mut listing = Listing::default();
         for entry in self.entries()? {
-            match read(&entry.path) {
+            match read(&entry.file) {
                 Ok(report) if !wanted(&report) => {}
                 Ok(_) if listing.reports.len() == limit => {
                     listing.more = true;
                     break;
                 }
                 Ok(report) => listing.reports.push(report),
-                Err(why) => listing.unreadable.push((entry.path, why)),
+                Err(why) => listing.unreadable.push((PathBuf::from(entry.file.url()), why)),
             }
         }
         Ok(listing)
@@ -128,7 +127,7 @@ impl ReportStore {
             None if wanted == "last" => entries.first().ok_or_else(|| self.no_such_run(wanted))?,
             None => self.by_prefix(&entries, wanted)?,
         };
-        read(&entry.path).map_err(|why| cannot_read(&entry.path, &why))
+        read(&entry.file).map_err(|why| cannot_read(&entry.file.url(), &why))
     }
 
     fn by_prefix<'a>(&self, entries: &'a [Entry], wanted: &str) -> Result<&'a Entry, Failure> {
@@ -149,10 +148,9 @@ impl ReportStore {
     }
 
     fn no_such_run(&self, wanted: &str) -> Failure {
-        let Self::Directory(directory) = self;
         let message = match wanted {
-            "last" => format!("there is no run report in `{}`", directory.display()),
-            _ => format!("no run report `{wanted}` in `{}`", directory.display()),
+            "last" => format!("there is no run report in `{}`", self.place()),
+            _ => format!("no run report `{wanted}` in `{}`", self.place()),
         };
         Failure::new(FailureKind::Definition, "report::no_such_run", message)
             .help("`errand runs` lists those there are; `--env` chooses the environment")
@@ -160,19 +158,18 @@ impl ReportStore {
 
     /// All files that look like reports, newest first; none of them is read.
     fn entries(&self) -> Result<Vec<Entry>, Failure> {
-        let Self::Directory(directory) = self;
-        let files = match std::fs::read_dir(directory) {
+        let store = self.0.clone();
+        let files = match store::wait(async move { store.list("*.json").await }) {
             Ok(files) => files,
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(error) => return Err(cannot_read(directory, &error.to_string())),
+            Err(failure) if failure.code == "source::no_directory" => return Ok(Vec::new()),
+            Err(failure) => return Err(cannot_read(&self.place(), &failure.to_string()).help(failure.help.unwrap_or_default())),
         };
         let mut entries = Vec::new();
         for file in files {
-            let path = file.map_err(|error| cannot_read(directory, &error.to_string()))?.path();
-            let stem = path.file_stem().and_then(OsStr::to_str).map(str::to_owned);
-            if let Some(stem) = stem.filter(|stem| path.extension() == Some(OsStr::new("json")) && !stem.starts_with('.')) {
-                let newest = RunId::made_at(run_id(&stem)).or_else(|| modified(&path)).unwrap_or(Timestamp::MIN);
-                entries.push(Entry { path, stem, newest });
+            let stem = file.path.trim_end_matches(".json").to_owned();
+            if !stem.is_empty() && !stem.starts_with('.') {
+                let newest = RunId::made_at(run_id(&stem)).or(file.modified).unwrap_or(Timestamp::MIN);
+                entries.push(Entry { file, stem, newest });
             }
         }
         entries.sort_by(|a, b| (b.newest, run_id(&b.stem), attempt(&b.stem)).cmp(&(a.newest, run_id(&a.stem), attempt(&a.stem))));
@@ -240,7 +237,9 @@ fn warehouse_file(environment: &Environment) -> Option<&str> {
     let named = environment.connections.get(DEFAULT_WAREHOUSE).into_iter();
     named.chain(environment.connections.values()).find_map(|connection| match connection {
         Connection::Duckdb { path } => Some(path.as_str()),
-        Connection::Directory { .. } => None,
+        Connection::Directory { .. } | Connection::S3(_) | Connection::Postgres(_) | Connection::Redshift(_) | Connection::Snowflake(_) => {
+            None
+        }
     })
 }
 
@@ -248,43 +247,28 @@ fn beside(file: &Path) -> PathBuf {
     file.parent().unwrap_or(Path::new(".")).join(BESIDE_WAREHOUSE)
 }
 
-fn write_whole(directory: &Path, path: &Path, text: &str) -> std::io::Result<()> {
-    std::fs::create_dir_all(directory)?;
-    // What others may read is left to the umask, as for any file; scratch files are private otherwise.
-    let mut file = tempfile::Builder::new().prefix(".report-").permissions(Permissions::from_mode(0o666)).tempfile_in(directory)?;
-    file.write_all(text.as_bytes())?;
-    file.as_file().sync_all()?;
-    file.persist(path).map_err(|error| error.error)?;
-    File::open(directory)?.sync_all()
-}
-
-fn read(path: &Path) -> Result<RunReport, String> {
+fn read(file: &FileEntry) -> Result<RunReport, String> {
     /// The one field that every version has.
     #[derive(Deserialize)]
     struct Versioned {
         version: u32,
     }
-    let mut text = String::new();
-    let mut file = File::open(path).map_err(|error| error.to_string())?.take(MAX_BYTES + 1);
-    file.read_to_string(&mut text).map_err(|error| error.to_string())?;
-    if text.len() as u64 > MAX_BYTES {
+    if file.bytes > MAX_BYTES {
         return Err(format!("larger than {} MB", MAX_BYTES >> 20));
     }
-    match serde_json::from_str::<Versioned>(&text) {
+    let content = file.read_at(0, file.bytes).map_err(|failure| failure.to_string())?;
+    let text = std::str::from_utf8(&content).map_err(|error| error.to_string())?;
+    match serde_json::from_str::<Versioned>(text) {
         Ok(Versioned { version }) if version > RunReport::VERSION => {
             Err(format!("report of version {version}, this errand reads up to {}", RunReport::VERSION))
         }
-        Ok(_) => serde_json::from_str(&text).map_err(|error| format!("no run report: {error}")),
+        Ok(_) => serde_json::from_str(text).map_err(|error| format!("no run report: {error}")),
         Err(error) => Err(format!("no run report: {error}")),
     }
 }
 
-fn cannot_read(path: &Path, why: &str) -> Failure {
-    Failure::new(FailureKind::Permanent, "report::cannot_read", format!("cannot read `{}`: {why}", path.display()))
-}
-
-fn modified(path: &Path) -> Option<Timestamp> {
-    Timestamp::try_from(std::fs::metadata(path).ok()?.modified().ok()?).ok()
+fn cannot_read(place: &str, why: &str) -> Failure {
+    Failure::new(FailureKind::Permanent, "report::cannot_read", format!("cannot read `{place}`: {why}"))
 }
 
 /// An id holds no dot: what follows one is the attempt.

@@ -1,6 +1,7 @@
 //! Reports are whole, found by id or its beginning, and listed newest first.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt;
 
 use errand_model::value::Label;
 
@@ -10,7 +11,7 @@ use crate::secret::Secret;
 
 fn store() -> (tempfile::TempDir, ReportStore) {
     let directory = tempfile::tempdir().expect("a directory");
-    let store = ReportStore::Directory(directory.path().join("runs"));
+    let store = ReportStore(Store::directory(directory.path().join("runs")));
     (directory, store)
 }
 
@@ -119,7 +120,7 @@ fn reports_lie_where_the_environment_says_or_beside_the_warehouse() {
     let duckdb = |path: &str| Connection::Duckdb { path: path.to_owned() };
     let directory = Connection::Directory { path: "out".to_owned() };
     let at = |project: &Project| ReportStore::of(project, "local", Path::new("/repo"));
-    let expected = |path: &str| Ok(ReportStore::Directory(PathBuf::from(path)));
+    let expected = |path: &str| Ok(ReportStore(Store::directory(path)));
     assert_eq!(at(&project(&[("warehouse", duckdb("db/w.duckdb")), ("a", duckdb("a.duckdb"))], None)), expected("/repo/db/runs"));
     assert_eq!(at(&project(&[("other", duckdb("/data/o.duckdb"))], None)), expected("/data/runs"));
     assert_eq!(

@@ -25,6 +25,7 @@ fn attempt(number: u32, outcome: Outcome) -> AttemptReport {
         statements: Vec::new(),
         files: Vec::new(),
         checks: Vec::new(),
+        usage: None,
         failure: None,
     }
 }

@@ -1,7 +1,6 @@
 //! What the steps of one run share: settings of the run, open warehouses, outputs of finished steps.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use errand_model::failure::{Failure, FailureKind};
@@ -13,7 +12,8 @@ use tokio::sync::OwnedMutexGuard;
 use tokio_util::sync::CancellationToken;
 
 use super::{Request, graph, memory};
-use crate::warehouse::{self, Budget, Warehouse, ledger};
+use crate::store::Store;
+use crate::warehouse::{self, Budget, Capabilities, Purpose, Surroundings, Warehouse, ledger};
 
 /// Shared by all steps of a run.
 pub struct Context {
@@ -61,19 +61,13 @@ impl Context {
         })
     }
 
-    /// The directory behind a connection that holds files.
+    /// The files behind a connection.
     ///
     /// # Errors
     ///
     /// `Definition` when the connection is something else.
-    pub fn directory(&self, name: &Label) -> Result<PathBuf, Failure> {
-        match self.connection(name)? {
-            Connection::Directory { path } => Ok(self.request.state_dir.join(path)),
-            other @ Connection::Duckdb { .. } => {
-                let message = format!("connection `{name}` is a {}, not a place with files", other.word());
-                Err(Failure::new(FailureKind::Definition, "run::not_files", message))
-            }
-        }
+    pub fn store(&self, name: &Label) -> Result<Store, Failure> {
+        Store::open(self.connection(name)?, &self.request.state_dir)
     }
 
     /// The warehouse behind a connection; opened and given Errand's own tables at its first use.
@@ -94,8 +88,12 @@ impl Context {
             return Ok(warehouse);
         }
         let budget = Budget { memory_bytes: memory::warehouse_budget(self.request.job.resources.memory_bytes) };
-        let warehouse: Arc<dyn Warehouse> = warehouse::open(connection, &self.request.state_dir, budget).await?.into();
-        let mut session = warehouse.session(self.request.cancelled.clone()).await?;
+        let surroundings =
+            Surroundings { environment: &self.environment, state_dir: &self.request.state_dir, secrets: &self.request.secrets, budget };
+        let warehouse: Arc<dyn Warehouse> = warehouse::open(connection, surroundings).await?.into();
+        let (run_id, job) = (self.request.run_id.clone(), self.request.job.name.to_string());
+        let purpose = Purpose { run_id, job, cancelled: self.request.cancelled.clone(), ..Purpose::default() };
+        let mut session = warehouse.session(&purpose).await?;
         ledger::prepare(session.as_mut()).await?;
         open.insert(name.to_string(), Arc::clone(&warehouse));
         if let Some(real) = self.real_path(connection) {
@@ -113,7 +111,11 @@ impl Context {
                 std::fs::create_dir_all(path.parent()?).ok()?;
                 Some(path.canonicalize().ok()?.to_string_lossy().into_owned())
             }
-            Connection::Directory { .. } => None,
+            Connection::Postgres(_)
+            | Connection::Redshift(_)
+            | Connection::Snowflake(_)
+            | Connection::Directory { .. }
+            | Connection::S3(_) => None,
         }
     }
 
@@ -125,7 +127,7 @@ impl Context {
     /// `Cancelled` when the step is cancelled meanwhile.
     pub async fn hold(&self, connection: &Label, table: &TableName, cancelled: &CancellationToken) -> Result<OwnedMutexGuard<()>, Failure> {
         let warehouse = self.warehouse(connection).await?;
-        let name = format!("{:p}:{}", Arc::as_ptr(&warehouse), warehouse.capabilities().table_key(table));
+        let name = format!("{:p}:{}", Arc::as_ptr(&warehouse), Capabilities::table_key(warehouse.default_schema(), table));
         let target = Arc::clone(self.targets.lock().unwrap_or_else(PoisonError::into_inner).entry(name).or_default());
         tokio::select! {
             guard = target.lock_owned() => Ok(guard),

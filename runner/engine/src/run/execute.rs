@@ -246,6 +246,7 @@ fn attempt_report(
         statements: record.statements,
         files: record.files,
         checks: record.checks,
+        usage: record.usage,
         failure,
     }
 }

@@ -3,6 +3,7 @@
 use errand_model::failure::Failure;
 use errand_model::job::{ExpectationKind, Files, Step, StepKind, Subject};
 use errand_model::template::{Template, Values};
+use errand_model::value::Label;
 use serde::Serialize;
 use serde_json::Map;
 
@@ -10,6 +11,8 @@ use super::graph::{Graph, Progress, selected};
 use super::{Request, context};
 use crate::report::figure;
 use crate::source;
+use crate::store::{self, Store};
+use crate::warehouse;
 
 /// The steps of a run in the order in which they can start.
 #[derive(Clone, Debug, Serialize)]
@@ -80,7 +83,7 @@ fn planned(request: &Request, step: &Step) -> Result<PlannedStep, Failure> {
                 Some(materialize) => format!("{} `{}` from {}", materialize.publish.mode, materialize.table, sql.sql.file()),
                 None => format!("statements of {}", sql.sql.file()),
             };
-            out.sql.push(rendered(&sql.sql, &values)?);
+            out.sql.push(rendered(&sql.sql, &for_sql(request, &sql.connection, &values))?);
         }
         StepKind::Ingest(ingest) => {
             let pattern = rendered(&ingest.files.path, &values)?;
@@ -92,14 +95,14 @@ fn planned(request: &Request, step: &Step) -> Result<PlannedStep, Failure> {
             out.summary = format!("{} on {}", figure::plural(check.expect.len(), "check"), subject(&check.subject));
             for expectation in &check.expect {
                 if let ExpectationKind::Sql(sql) | ExpectationKind::Expression(sql) = &expectation.kind {
-                    out.sql.push(rendered(sql, &values)?);
+                    out.sql.push(rendered(sql, &for_sql(request, &check.connection, &values))?);
                 }
             }
         }
         StepKind::Export(export) => {
             out.summary = format!("{} to {}:{} ({})", subject(&export.subject), export.to, rendered(&export.path, &values)?, export.format);
             if let Subject::Query(query) = &export.subject {
-                out.sql.push(rendered(query, &values)?);
+                out.sql.push(rendered(query, &for_sql(request, &export.connection, &values))?);
             }
         }
         StepKind::Command(command) => {
@@ -110,16 +113,25 @@ fn planned(request: &Request, step: &Step) -> Result<PlannedStep, Failure> {
     Ok(out)
 }
 
+/// Values as the warehouse of a connection reads names and texts.
+fn for_sql(request: &Request, connection: &Label, values: &Values) -> Values {
+    let environment = request.project.environments.get(&request.environment);
+    let connection = environment.and_then(|environment| environment.connections.get(connection.as_str()));
+    connection.and_then(warehouse::capabilities).map_or_else(|| values.clone(), |capabilities| capabilities.quoting(values.clone()))
+}
+
 fn plan_files(request: &Request, files: &Files, pattern: &str, step: &Step, out: &mut PlannedStep) -> Result<(), Failure> {
     let StepKind::Ingest(ingest) = &step.kind else { return Ok(()) };
     let environment = request.project.environments.get(&request.environment);
-    let Some(errand_model::job::Connection::Directory { path }) =
-        environment.and_then(|environment| environment.connections.get(files.connection.as_str()))
-    else {
+    let Some(connection) = environment.and_then(|environment| environment.connections.get(files.connection.as_str())) else {
         out.notes.push(format!("connection `{}` is not in environment `{}`", files.connection, request.environment));
         return Ok(());
     };
-    let found = match source::list(&request.state_dir.join(path), pattern) {
+    let found = Store::open(connection, &request.state_dir).and_then(|store| {
+        let (store, pattern) = (store.cancelled_by(request.cancelled.clone()), pattern.to_owned());
+        store::wait(async move { store.list(&pattern).await })
+    });
+    let found = match found {
         Ok(found) => found,
         Err(failure) => {
             out.notes.push(failure.to_string());

@@ -8,7 +8,7 @@ use arrow::array::{
     StringArray, Time64MicrosecondArray, TimestampMicrosecondArray,
 };
 use arrow::buffer::{Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
-use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
+use arrow::datatypes::{Field, Schema};
 use arrow::error::ArrowError;
 use errand_model::value::ColumnType;
 
@@ -16,25 +16,11 @@ use super::dialect::Dialect;
 use super::field::{self, Cell, CellKind};
 use super::scalar::{self, Parsed, Reason};
 use super::{Origin, Resolved, ResolvedColumn, json, moment};
+use crate::batch::data_type;
 
 /// The Arrow schema of resolved columns.
 pub(super) fn schema(resolved: &Resolved) -> Schema {
     Schema::new(resolved.columns.iter().map(|column| Field::new(&column.name, data_type(column.kind), column.nullable)).collect::<Vec<_>>())
-}
-
-fn data_type(kind: ColumnType) -> DataType {
-    match kind {
-        ColumnType::Boolean => DataType::Boolean,
-        ColumnType::Integer => DataType::Int32,
-        ColumnType::Bigint => DataType::Int64,
-        ColumnType::Decimal(precision, scale) => DataType::Decimal128(precision, scale.cast_signed()),
-        ColumnType::Double => DataType::Float64,
-        ColumnType::Text | ColumnType::Json => DataType::Utf8,
-        ColumnType::Date => DataType::Date32,
-        ColumnType::Time => DataType::Time64(TimeUnit::Microsecond),
-        ColumnType::Timestamp => DataType::Timestamp(TimeUnit::Microsecond, None),
-        ColumnType::Timestamptz => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
-    }
 }
 
 /// Cells of some records: `rows` times `width` of them, record by record.

@@ -13,9 +13,9 @@ use errand_model::value::ColumnType;
 
 use super::dialect::Dialect;
 use super::field::{self, Cell, CellKind};
-use super::list::FileEntry;
 use super::stream::{Run, Stream};
 use super::{header, json, moment, scalar};
+use crate::store::FileEntry;
 
 /// Most bytes of records that are looked at.
 const BYTES: u64 = 4 << 20;

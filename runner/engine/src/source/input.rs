@@ -2,7 +2,6 @@
 //!
 //! Offsets count bytes of that stream: of the file itself when it is uncompressed UTF-8, its byte order mark included.
 
-use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,7 +11,7 @@ use errand_model::document::step::{Compression, Encoding};
 use errand_model::failure::{Failure, FailureKind, Place};
 
 use super::dialect::Dialect;
-use super::list::FileEntry;
+use crate::store::{FileEntry, failure_of};
 
 /// Bytes looked at to recognise an encoding.
 const HEAD: usize = 4096;
@@ -43,13 +42,13 @@ enum Decoder {
 }
 
 struct Counted {
-    file: File,
+    content: Box<dyn Read + Send>,
     counters: [Arc<AtomicU64>; 2],
 }
 
 impl Read for Counted {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.file.read(buffer)?;
+        let read = self.content.read(buffer)?;
         for counter in &self.counters {
             counter.fetch_add(read as u64, Ordering::Relaxed);
         }
@@ -60,9 +59,9 @@ impl Read for Counted {
 impl Input {
     /// Opens a file and recognises its encoding; `progress` counts the bytes read from it.
     pub(super) fn open(entry: &FileEntry, dialect: &Dialect, progress: &Arc<AtomicU64>) -> Result<Self, Failure> {
-        let file = File::open(&entry.absolute).map_err(|error| unreadable(&entry.path, &error))?;
+        let content = entry.open()?;
         let raw = Arc::new(AtomicU64::new(0));
-        let counted = Counted { file, counters: [Arc::clone(progress), Arc::clone(&raw)] };
+        let counted = Counted { content, counters: [Arc::clone(progress), Arc::clone(&raw)] };
         let source = decompressed(counted, dialect.compression_of(&entry.path)).map_err(|error| unreadable(&entry.path, &error))?;
         let mut input = Self {
             path: entry.path.clone(),
@@ -180,6 +179,9 @@ impl Input {
     }
 
     fn broken(&self, error: &io::Error) -> Failure {
+        if let Some(failure) = failure_of(error) {
+            return failure;
+        }
         let file = &self.path;
         let (read, inflated) = (self.raw_bytes(), self.inflated);
         Failure::new(

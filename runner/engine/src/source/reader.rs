@@ -14,11 +14,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::dialect::Dialect;
 use super::header::{self, Mapping};
-use super::list::FileEntry;
 use super::parse::{Plan, parse};
 use super::slab::Slab;
 use super::stream::{Run, Stream};
 use super::{Batch, Resolved};
+use crate::store::FileEntry;
 
 /// Bytes of all records on their way, and of the batches made of them. One run of records is admitted even when it needs more.
 const BUDGET: usize = 24 << 20;

@@ -11,9 +11,9 @@ use errand_model::value::ColumnType;
 use super::dialect::Dialect;
 use super::header::{self, Header};
 use super::infer::Sample;
-use super::list::FileEntry;
 use super::stream::Stream;
 use super::{Origin, Resolved, ResolvedColumn};
+use crate::store::FileEntry;
 
 /// The columns that `files` become: `declared` ones, else those of the `existing` table, else what the files hold.
 ///

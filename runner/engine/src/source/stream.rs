@@ -7,9 +7,9 @@ use errand_model::failure::{Failure, FailureKind, Place};
 
 use super::dialect::Dialect;
 use super::input::Input;
-use super::list::FileEntry;
 use super::slab::Mark;
 use super::split::{Broken, Record, Splitter};
+use crate::store::FileEntry;
 
 /// Bytes of a buffer, unless one record needs more.
 pub(super) const BUFFER: usize = 1 << 20;

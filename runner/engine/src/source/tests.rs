@@ -23,7 +23,8 @@ use super::dialect::Dialect;
 use super::parse::Plan;
 use super::resolve::resolve_in;
 use super::split::Marks;
-use super::{FileEntry, Reader, Rejected, Resolved, list};
+use super::{Reader, Rejected, Resolved};
+use crate::store::{self, FileEntry, Store};
 
 /// Files and how they are read.
 struct Case {
@@ -99,7 +100,7 @@ impl Case {
     }
 
     fn entries(&self) -> Vec<FileEntry> {
-        list(self.root.path(), "*").expect("listed")
+        list(self.root.path())
     }
 
     fn resolve(&self) -> Result<Resolved, Failure> {
@@ -151,7 +152,7 @@ impl Case {
     }
 }
 
-fn rows(batch: &RecordBatch) -> Vec<String> {
+pub(super) fn rows(batch: &RecordBatch) -> Vec<String> {
     let options = FormatOptions::default().with_null("∅");
     let columns: Vec<ArrayRef> = batch.columns().iter().map(with_offset).collect();
     let columns: Vec<_> = columns.iter().map(|column| ArrayFormatter::try_new(column, &options).expect("shown")).collect();
@@ -167,4 +168,10 @@ fn with_offset(column: &ArrayRef) -> ArrayRef {
         }
         _ => Arc::clone(column),
     }
+}
+
+/// The files of a directory.
+pub(crate) fn list(root: &std::path::Path) -> Vec<FileEntry> {
+    let store = Store::directory(root);
+    store::wait(async move { store.list("*").await }).expect("listed")
 }

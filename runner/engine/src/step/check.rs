@@ -6,50 +6,59 @@ use errand_model::document::step::CheckSeverity;
 use errand_model::failure::{Failure, FailureKind};
 use errand_model::job::{CheckStep, Expectation, ExpectationKind, Subject, TableName};
 use errand_model::report::CheckReport;
+use errand_model::value::ColumnType;
+use jiff::tz::TimeZone;
 
 use super::{Attempt, Effect, single_query};
 use crate::warehouse::publish::counted;
-use crate::warehouse::{Session, literal, quote_identifier, quote_list, quote_table, quote_text};
+use crate::warehouse::{Session, quote_exact};
 
 /// Where rows that break checks are kept.
-pub(super) const FAILURES_SCHEMA: &str = "_errand_failures";
+pub(crate) const FAILURES_SCHEMA: &str = "_errand_failures";
 /// Most rows kept by `store_failures`.
 const MAX_STORED: usize = 1000;
 
 pub(super) async fn run(attempt: &mut Attempt, step: &CheckStep) -> Result<Effect, Failure> {
-    let (mut session, _) = attempt.session(&step.connection).await?;
+    let mut session = attempt.session(&step.connection, None).await?;
+    let result = held(attempt, session.as_mut(), step).await;
+    attempt.leave(session.as_mut(), result).await
+}
+
+async fn held(attempt: &mut Attempt, session: &mut dyn Session, step: &CheckStep) -> Result<Effect, Failure> {
     let from = match &step.subject {
-        Subject::Table(table) => quote_table(table),
+        Subject::Table(table) => session.capabilities().quote_table(table),
         Subject::Query(query) => {
-            let rendered = attempt.render(query)?;
-            format!("({}\n) AS subject", single_query(query, &rendered)?.0)
+            let rendered = attempt.render_sql(query, session.capabilities())?;
+            format!("({}\n) AS subject", single_query(query, &rendered, session.capabilities().dialect)?.0)
         }
     };
-    let outcome = hold(attempt, session.as_mut(), &from, &step.expect).await?;
-    keep_failures(attempt, session.as_mut(), outcome.stored).await?;
+    let outcome = hold(attempt, session, &from, &step.expect).await?;
+    keep_failures(attempt, session, outcome.stored).await;
     outcome.failure.map_or_else(|| Ok(Effect::default()), Err)
 }
 
-/// Checks staged rows inside the open transaction. Rows that break a check are kept after it is rolled back.
+/// Checks staged or published rows before the commit. Rows that break a check are kept after the transaction is rolled back; those that
+/// break one that only warns are for the caller to keep, after its commit.
 pub(super) async fn on_table(
     attempt: &mut Attempt,
     session: &mut dyn Session,
     table: &TableName,
     checks: &[Expectation],
-) -> Result<(), Failure> {
-    let outcome = hold(attempt, session, &quote_table(table), checks).await?;
+) -> Result<Vec<Stored>, Failure> {
+    let from = session.capabilities().quote_table(table);
+    let outcome = hold(attempt, session, &from, checks).await?;
     match outcome.failure {
-        None => keep_failures(attempt, session, outcome.stored).await,
+        None => Ok(outcome.stored),
         Some(failure) => {
             session.rollback().await?;
-            keep_failures(attempt, session, outcome.stored).await?;
+            keep_failures(attempt, session, outcome.stored).await;
             Err(failure)
         }
     }
 }
 
 /// Rows that broke a check: where they go, their columns, their values.
-struct Stored {
+pub(super) struct Stored {
     table: TableName,
     columns: Vec<String>,
     rows: Vec<Vec<Option<String>>>,
@@ -110,36 +119,40 @@ struct Finding {
 }
 
 async fn evaluate(attempt: &Attempt, session: &mut dyn Session, from: &str, check: &Expectation) -> Result<Finding, Failure> {
+    let capabilities = session.capabilities();
+    let quote = |name: &String| capabilities.quote(name);
     let query = match &check.kind {
         ExpectationKind::NotNull(columns) => {
-            let null: Vec<String> = columns.iter().map(|column| format!("{} IS NULL", quote_identifier(column))).collect();
+            let null: Vec<String> = columns.iter().map(|column| format!("{} IS NULL", quote(column))).collect();
             format!("SELECT * FROM {from} WHERE {}", null.join(" OR "))
         }
         ExpectationKind::Unique(columns) => {
-            let list = quote_list(columns.iter().map(String::as_str));
-            let present: Vec<String> = columns.iter().map(|column| format!("{} IS NOT NULL", quote_identifier(column))).collect();
+            let list = capabilities.quote_list(columns.iter().map(String::as_str));
+            let present: Vec<String> = columns.iter().map(|column| format!("{} IS NOT NULL", quote(column))).collect();
             format!(
                 "SELECT {list}, count(*) AS occurrences FROM {from} WHERE {} GROUP BY {list} HAVING count(*) > 1",
                 present.join(" AND ")
             )
         }
         ExpectationKind::AcceptedValues { column, values } => {
-            let column = quote_identifier(column);
-            let list: Vec<String> = values.iter().filter(|value| !value.is_null()).map(literal).collect();
+            let column = quote(column);
+            let list: Vec<String> = values.iter().filter(|value| !value.is_null()).map(|value| capabilities.literal(value)).collect();
             format!("SELECT * FROM {from} WHERE {column} IS NOT NULL AND {column} NOT IN ({})", list.join(", "))
         }
         ExpectationKind::Relationships { column, to, field } => {
-            let (column, field) = (quote_identifier(column), quote_identifier(field));
+            let (column, field) = (quote(column), quote(field));
             format!(
                 "SELECT _errand_child.* FROM (SELECT * FROM {from}) AS _errand_child WHERE _errand_child.{column} IS NOT NULL \
                  AND NOT EXISTS (SELECT 1 FROM {} AS _errand_parent WHERE _errand_parent.{field} = _errand_child.{column})",
-                quote_table(to)
+                capabilities.quote_table(to)
             )
         }
-        ExpectationKind::Expression(condition) => format!("SELECT * FROM {from} WHERE ({}\n) IS NOT TRUE", attempt.render(condition)?),
+        ExpectationKind::Expression(condition) => {
+            format!("SELECT * FROM {from} WHERE NOT coalesce(({}\n), FALSE)", attempt.render_sql(condition, capabilities)?)
+        }
         ExpectationKind::Sql(sql) => {
-            let rendered = attempt.render(sql)?;
-            single_query(sql, &rendered)?.0.to_owned()
+            let rendered = attempt.render_sql(sql, capabilities)?;
+            single_query(sql, &rendered, capabilities.dialect)?.0.to_owned()
         }
         ExpectationKind::RowCount { min, max, change } => return row_count(attempt, session, from, check, (*min, *max, *change)).await,
         ExpectationKind::Freshness { column, max_age } => return freshness(attempt, session, from, column, *max_age).await,
@@ -192,13 +205,15 @@ async fn changed(
     count: u64,
     most: f64,
 ) -> Result<Option<String>, Failure> {
+    let capabilities = session.capabilities();
+    let text = |text: &str| capabilities.text(text);
     let request = &attempt.run.request;
     let sql = format!(
         "SELECT row_count FROM _errand.checks WHERE job = {} AND step = {} AND name = {} AND interval_start < {} ORDER BY interval_start DESC",
-        quote_text(request.job.name.as_str()),
-        quote_text(attempt.step.id.as_str()),
-        quote_text(&remembered_name(attempt, check)),
-        quote_text(&request.interval.start.to_string())
+        text(request.job.name.as_str()),
+        text(attempt.step.id.as_str()),
+        text(&remembered_name(attempt, check)),
+        text(&request.interval.start.to_string())
     );
     let Some(before) = session.query(&sql, 1).await?.into_iter().flatten().flatten().next().and_then(|text| text.parse::<u64>().ok())
     else {
@@ -216,30 +231,41 @@ fn remembered_name(attempt: &Attempt, check: &Expectation) -> String {
 }
 
 async fn remember(attempt: &Attempt, session: &mut dyn Session, check: &Expectation, count: u64) -> Result<(), Failure> {
+    let capabilities = session.capabilities();
+    let text = |text: &str| capabilities.text(text);
     let request = &attempt.run.request;
-    let sql = format!(
-        "INSERT OR REPLACE INTO _errand.checks VALUES ({}, {}, {}, {}, {count}, {})",
-        quote_text(request.job.name.as_str()),
-        quote_text(attempt.step.id.as_str()),
-        quote_text(&remembered_name(attempt, check)),
-        quote_text(&request.interval.start.to_string()),
-        quote_text(&request.clock.now().to_string())
-    );
-    session.execute(&sql).await.map(|_| ())
+    let (job, step) = (text(request.job.name.as_str()), text(attempt.step.id.as_str()));
+    let (name, start) = (text(&remembered_name(attempt, check)), text(&request.interval.start.to_string()));
+    let before = format!("DELETE FROM _errand.checks WHERE job = {job} AND step = {step} AND name = {name} AND interval_start = {start}");
+    session.execute(&before).await?;
+    let now = text(&request.clock.now().to_string());
+    session.execute(&format!("INSERT INTO _errand.checks VALUES ({job}, {step}, {name}, {start}, {count}, {now})")).await.map(|_| ())
 }
 
 async fn freshness(attempt: &Attempt, session: &mut dyn Session, from: &str, column: &str, max_age: Duration) -> Result<Finding, Failure> {
-    let now = quote_text(&attempt.run.request.clock.now().strftime("%Y-%m-%d %H:%M:%S").to_string());
-    let newest = format!("max(CAST({} AS TIMESTAMP))", quote_identifier(column));
-    let sql = format!("SELECT {newest}, date_diff('second', {newest}, CAST({now} AS TIMESTAMP)) FROM {from}");
-    let row = session.query(&sql, 1).await?.into_iter().next().unwrap_or_default();
-    let message = match row.as_slice() {
-        [Some(newest), Some(age)] => {
-            let age: i64 = age.parse().unwrap_or(i64::MAX);
+    let capabilities = session.capabilities();
+    let moment = (capabilities.type_name)(ColumnType::Timestamp);
+    // Text in one form everywhere: seconds are what counts here.
+    let newest = format!(
+        "SELECT CAST(max(CAST({} AS {moment})) AS {}) FROM {from}",
+        capabilities.quote(column),
+        (capabilities.type_name)(ColumnType::Text)
+    );
+    let newest = session.query(&newest, 1).await?.into_iter().flatten().flatten().next();
+    let message = match newest {
+        None => Some(format!("no row has a `{column}`")),
+        Some(newest) => {
+            let seconds = newest.get(..19).unwrap_or(&newest);
+            let then =
+                jiff::civil::DateTime::strptime("%Y-%m-%d %H:%M:%S", seconds).ok().and_then(|then| then.to_zoned(TimeZone::UTC).ok());
+            let then = then.ok_or_else(|| {
+                let message = format!("the newest `{column}`, `{newest}`, is no moment that errand understands");
+                Failure::new(FailureKind::Permanent, "check::freshness", message).help("name a column of type timestamp or date")
+            })?;
+            let age = attempt.run.request.clock.now().as_second() - then.timestamp().as_second();
             let limit = i64::try_from(max_age.as_secs()).unwrap_or(i64::MAX);
             (age > limit).then(|| format!("newest `{column}` is {newest}, {age} s old; at most {limit} s expected"))
         }
-        _ => Some(format!("no row has a `{column}`")),
     };
     Ok(Finding { failures: None, query: None, message })
 }
@@ -247,27 +273,37 @@ async fn freshness(attempt: &Attempt, session: &mut dyn Session, from: &str, col
 async fn collect(attempt: &Attempt, session: &mut dyn Session, query: &str) -> Result<Stored, Failure> {
     let request = &attempt.run.request;
     let name: String = format!("{}__{}__{}", request.job.name, attempt.step.id, attempt.record.checks.len() + 1);
-    let described = session.query(&format!("SELECT column_name FROM (DESCRIBE {query}\n)"), 1000).await?;
-    let columns = described.into_iter().flatten().flatten().collect();
+    let columns = session.describe(query).await?.into_iter().map(|column| column.name).collect();
     let rows = session.query(query, MAX_STORED).await?;
     Ok(Stored { table: TableName { schema: Some(FAILURES_SCHEMA.to_owned()), name }, columns, rows })
 }
 
-/// Writes rows that broke checks, instead of those of the last time.
-async fn keep_failures(attempt: &mut Attempt, session: &mut dyn Session, stored: Vec<Stored>) -> Result<(), Failure> {
+/// Writes rows that broke checks, instead of those of the last time. They help whoever looks for the cause: that they cannot be kept is
+/// a warning.
+pub(super) async fn keep_failures(attempt: &mut Attempt, session: &mut dyn Session, stored: Vec<Stored>) {
     for failures in stored {
-        attempt.ensure_schema(session, &failures.table).await?;
-        let columns: Vec<String> = failures.columns.iter().map(|column| format!("{} VARCHAR", quote_identifier(column))).collect();
-        let table = quote_table(&failures.table);
-        attempt.send(session, &format!("CREATE OR REPLACE TABLE {table} ({})", columns.join(", "))).await?;
-        for rows in failures.rows.chunks(200) {
-            let tuple = |row: &Vec<Option<String>>| {
-                let values: Vec<String> = row.iter().map(|value| value.as_deref().map_or("NULL".to_owned(), quote_text)).collect();
-                format!("({})", values.join(", "))
-            };
-            let values: Vec<String> = rows.iter().map(tuple).collect();
-            attempt.send(session, &format!("INSERT INTO {table} VALUES {}", values.join(", "))).await?;
+        if let Err(failure) = keep(attempt, session, &failures).await {
+            attempt.record.warnings.push(format!("the rows that break a check could not be kept in `{}`: {failure}", failures.table));
         }
+    }
+}
+
+async fn keep(attempt: &mut Attempt, session: &mut dyn Session, failures: &Stored) -> Result<(), Failure> {
+    attempt.ensure_schema(session, &failures.table).await?;
+    let capabilities = session.capabilities();
+    let text = (capabilities.type_name)(ColumnType::Text);
+    let columns: Vec<String> = failures.columns.iter().map(|column| format!("{} {text}", quote_exact(column))).collect();
+    let table = capabilities.quote_table(&failures.table);
+    attempt.send(session, &format!("DROP TABLE IF EXISTS {table}")).await?;
+    attempt.send(session, &format!("CREATE TABLE {table} ({})", columns.join(", "))).await?;
+    for rows in failures.rows.chunks(200) {
+        let tuple = |row: &Vec<Option<String>>| {
+            let values: Vec<String> =
+                row.iter().map(|value| value.as_deref().map_or("NULL".to_owned(), |value| capabilities.text(value))).collect();
+            format!("({})", values.join(", "))
+        };
+        let values: Vec<String> = rows.iter().map(tuple).collect();
+        attempt.send(session, &format!("INSERT INTO {table} VALUES {}", values.join(", "))).await?;
     }
     Ok(())
 }

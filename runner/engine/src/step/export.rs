@@ -1,67 +1,120 @@
 //! `export`: rows into one file, written beside its place and moved there whole.
 
 use std::path::{Component, Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use errand_model::failure::{Failure, FailureKind};
+use errand_model::document::step::ExportFormat;
+use errand_model::failure::{Failure, FailureKind, Place};
 use errand_model::job::{ExportStep, Subject};
 use errand_model::report::{FileReport, Rows};
+use errand_model::value::ColumnType;
 
 use super::{Attempt, Effect, single_query};
-use crate::warehouse::{Session, ledger, quote_table};
+use crate::output::Writer;
+use crate::store::Store;
+use crate::warehouse::{Session, ledger};
+
+/// Rows on their way to a file.
+const ROWS: &str = "_errand_export";
 
 pub(super) async fn run(attempt: &mut Attempt, step: &ExportStep) -> Result<Effect, Failure> {
-    let (mut session, capabilities) = attempt.session(&step.connection).await?;
-    let write_file = capabilities.write_file.ok_or_else(|| {
-        let message = format!("warehouse {} cannot write files on this machine", capabilities.name);
-        Failure::new(FailureKind::Definition, "export::not_supported", message)
-    })?;
     let relative = attempt.render(&step.path)?;
-    let path = attempt.run.directory(&step.to)?.join(checked(&relative)?);
     let load = attempt.load(&format!("{}:{relative}", step.to));
-    if path.exists()
-        && let Some(mut effect) = attempt.already(ledger::find(session.as_mut(), &load).await?)
+    let mut session = attempt.session(&step.connection, Some(&load)).await?;
+    let result = export(attempt, session.as_mut(), step, relative, &load).await;
+    attempt.leave(session.as_mut(), result).await
+}
+
+async fn export(
+    attempt: &mut Attempt,
+    session: &mut dyn Session,
+    step: &ExportStep,
+    relative: String,
+    load: &ledger::Load,
+) -> Result<Effect, Failure> {
+    checked(&relative)?;
+    let store = attempt.run.store(&step.to)?.cancelled_by(attempt.cancelled.clone());
+    if store.head(&relative).await?.is_some()
+        && let Some(mut effect) = attempt.already(ledger::find(session, load).await?)
     {
         effect.outputs.insert("path".to_owned(), relative.into());
         return Ok(effect);
     }
-    let query = match &step.subject {
-        Subject::Table(table) => format!("SELECT * FROM {}", quote_table(table)),
+    let (query, place) = match &step.subject {
+        Subject::Table(table) => (format!("SELECT * FROM {}", session.capabilities().quote_table(table)), None),
         Subject::Query(query) => {
-            let rendered = attempt.render(query)?;
-            single_query(query, &rendered)?.0.to_owned()
+            let rendered = attempt.render_sql(query, session.capabilities())?;
+            let (text, place) = single_query(query, &rendered, session.capabilities().dialect)?;
+            (text.to_owned(), Some(place))
         }
     };
-    let partial = partial(&path, &load.id())?;
-    let place = match &step.subject {
-        Subject::Table(_) => None,
-        Subject::Query(query) => Some(errand_model::failure::Place { file: query.file().to_owned(), line: query.line() as u64, column: 0 }),
-    };
-    let written = attempt.send_at(session.as_mut(), &write_file(&query, &partial, step.format), place).await;
-    let written = match written {
-        Ok(written) => written,
-        Err(failure) => {
-            remove(&partial)?;
-            return Err(failure);
-        }
-    };
-    let bytes = publish(&partial, &path)?;
-    finish(attempt, session.as_mut(), &load, relative, written, bytes).await
+    let file = Partial::of(&store, &relative, &load.id())?;
+    let written = write(attempt, session, (&query, place), &file.path, step.format).await?;
+    let bytes = file.publish(&store, &relative).await?;
+    finish(attempt, session, step, load, (relative, written, bytes)).await
+}
+
+/// Writes the rows of a query to a file of this machine: the warehouse itself where it can, else its rows as they come.
+async fn write(
+    attempt: &mut Attempt,
+    session: &mut dyn Session,
+    (query, place): (&str, Option<Place>),
+    path: &Path,
+    format: ExportFormat,
+) -> Result<u64, Failure> {
+    if let Some(write_file) = session.capabilities().write_file {
+        // The rows are made first: DuckDB 2.0.0 may wait for ever when a query fails while its rows are written to a file.
+        let rows = format!("CREATE OR REPLACE TEMP TABLE {ROWS} AS\n{query}");
+        let above = place.map(|place| Place { line: place.line.saturating_sub(1), ..place });
+        attempt.send_at(session, &rows, above).await?;
+        let written = attempt.send(session, &write_file(&format!("FROM {ROWS}"), path, format)).await?;
+        attempt.send(session, &format!("DROP TABLE {ROWS}")).await?;
+        return Ok(written);
+    }
+    let stopwatch = attempt.run.request.clock.stopwatch();
+    let result = write_rows(session, query, path, format).await;
+    attempt.record_statement(query, place.as_ref(), &stopwatch, result.as_ref().ok().copied());
+    result.map_err(|failure| super::located(failure, place))
+}
+
+async fn write_rows(session: &mut dyn Session, query: &str, path: &Path, format: ExportFormat) -> Result<u64, Failure> {
+    let (columns, capabilities) = (session.describe(query).await?, session.capabilities());
+    let columns: Vec<(String, ColumnType)> =
+        columns.iter().map(|column| (capabilities.unfold(&column.name), column.kind.unwrap_or(ColumnType::Text))).collect();
+    let writer = Arc::new(Mutex::new(Some(Writer::create(path, format, &columns)?)));
+    let shared = Arc::clone(&writer);
+    let put = Box::new(move |batch| match shared.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
+        Some(writer) => writer.write(&batch),
+        None => Ok(()),
+    });
+    let read = session.read(query, put).await?;
+    let writer = writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let finished = tokio::task::spawn_blocking(move || writer.map(Writer::finish).transpose()).await;
+    let written = finished.map_err(|error| Failure::new(FailureKind::Internal, "export::panic", error.to_string()))??;
+    let written = written.map_or(0, |written| written.rows);
+    if written == read {
+        return Ok(written);
+    }
+    let message = format!("the warehouse sent {read} rows, and {written} were written");
+    Err(Failure::new(FailureKind::Internal, "export::accounting", message)
+        .help("nothing was published; please report it with the run report"))
 }
 
 async fn finish(
     attempt: &mut Attempt,
     session: &mut dyn Session,
+    step: &ExportStep,
     load: &ledger::Load,
-    relative: String,
-    written: u64,
-    bytes: u64,
+    (relative, written, bytes): (String, u64, u64),
 ) -> Result<Effect, Failure> {
     let rows = Rows { read: written, written, ..Rows::default() };
     attempt.record.rows = rows;
     attempt.record.files.push(FileReport { path: relative.clone(), bytes, rows, already_loaded: false });
     let writer = attempt.writer();
+    session.execute("BEGIN TRANSACTION").await?;
     session.execute(&format!("DELETE FROM _errand.ledger WHERE load_id = '{}'", load.id())).await?;
     ledger::record(session, load, &writer, rows).await?;
+    attempt.commit(session, &step.connection, load).await?;
     let mut effect = Effect::of_rows(rows);
     effect.bytes_written = bytes;
     effect.outputs.insert("path".to_owned(), relative.into());
@@ -69,22 +122,57 @@ async fn finish(
 }
 
 /// A path that stays under its connection.
-fn checked(relative: &str) -> Result<&Path, Failure> {
+fn checked(relative: &str) -> Result<(), Failure> {
     let path = Path::new(relative);
     let plain = path.components().all(|part| matches!(part, Component::Normal(_)));
     if plain && !relative.is_empty() && !relative.ends_with('/') {
-        return Ok(path);
+        return Ok(());
     }
     let message = format!("`{relative}` is not a path under the connection");
     Err(Failure::new(FailureKind::Definition, "export::bad_path", message)
         .help("write a relative path without `..`, ending in a file name"))
 }
 
-fn partial(path: &Path, load_id: &str) -> Result<PathBuf, Failure> {
-    let parent = path.parent().unwrap_or(Path::new("."));
-    std::fs::create_dir_all(parent).map_err(|error| file_failure("make directory", parent, &error))?;
-    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    Ok(parent.join(format!(".{name}.{}.partial", &load_id[..8])))
+/// A file that is not whole yet; gone unless it is published.
+struct Partial {
+    path: PathBuf,
+    _scratch: Option<tempfile::TempDir>,
+}
+
+impl Partial {
+    /// In a directory beside its place, so that it can be moved there whole; else on scratch space of this machine.
+    fn of(store: &Store, relative: &str, load_id: &str) -> Result<Self, Failure> {
+        let Some(target) = store.local(relative) else {
+            let scratch = tempfile::tempdir().map_err(|error| file_failure("make a scratch directory for", Path::new(relative), &error))?;
+            return Ok(Self { path: scratch.path().join("export"), _scratch: Some(scratch) });
+        };
+        let parent = target.parent().unwrap_or(Path::new("."));
+        std::fs::create_dir_all(parent).map_err(|error| file_failure("make directory", parent, &error))?;
+        let name = target.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let path = parent.join(format!(".{name}.{}.partial", &load_id[..8]));
+        // A place that cannot be written is known before the query runs.
+        std::fs::File::create(&path).map_err(|error| file_failure("make", &path, &error))?;
+        Ok(Self { path, _scratch: None })
+    }
+
+    /// Moves the whole file to its place; says how large it is.
+    async fn publish(self, store: &Store, relative: &str) -> Result<u64, Failure> {
+        match store.local(relative) {
+            Some(target) => publish(&self.path, &target),
+            None => store.put_file(&self.path, relative).await,
+        }
+    }
+}
+
+impl Drop for Partial {
+    fn drop(&mut self) {
+        match std::fs::remove_file(&self.path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                tracing::warn!(path = %self.path.display(), %error, "a partial file could not be removed");
+            }
+            _ => {}
+        }
+    }
 }
 
 /// Durable before it is visible: contents, then name, then directory.
@@ -98,13 +186,6 @@ fn publish(partial: &Path, path: &Path) -> Result<u64, Failure> {
         directory.sync_all().map_err(|error| file_failure("write", parent, &error))?;
     }
     Ok(bytes)
-}
-
-fn remove(partial: &Path) -> Result<(), Failure> {
-    match std::fs::remove_file(partial) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(file_failure("remove", partial, &error)),
-        _ => Ok(()),
-    }
 }
 
 fn file_failure(verb: &str, path: &Path, error: &std::io::Error) -> Failure {

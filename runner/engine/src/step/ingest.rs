@@ -3,55 +3,60 @@
 //! Delimited text and JSON are parsed by [`crate::source`]; Parquet is read in place by the warehouse.
 
 mod parquet;
+mod pipe;
 mod reject;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::{ArrayRef, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema};
-use errand_model::document::step::{Format, Mode, OnEmpty};
+use errand_model::document::step::{Format, Mode, OnEmpty, Through};
 use errand_model::failure::{Failure, FailureKind};
 use errand_model::job::{IngestStep, TableName};
 use errand_model::report::{FileReport, Rows};
 use errand_model::value::ColumnType;
 
+pub(super) use self::reject::Rejects;
 use self::reject::Tally;
-use super::stage::{Stage, publish, staging_table};
+use super::stage::{self, Stage, staging_table};
 use super::{Attempt, Effect};
 use crate::report::figure;
-use crate::source::{self, Batch, FileEntry, Origin, Reader, Resolved};
+use crate::source::{self, Batch, Origin, Resolved};
+use crate::store::FileEntry;
 use crate::warehouse::ledger::{self, Load, LoadedFile};
-use crate::warehouse::publish::{VALID_FROM, VALID_TO};
-use crate::warehouse::{AppendTarget, Capabilities, Chunk, NextChunk, Session, quote_identifier, quote_table};
+use crate::warehouse::publish::{VALID_FROM, VALID_TO, Way};
+use crate::warehouse::{AppendTarget, Capabilities, Chunk, NextChunk, Session};
 
 /// Columns that say where a row came from.
 pub(super) const METADATA: [&str; 4] = ["_errand_run_id", "_errand_source", "_errand_row", "_errand_loaded_at"];
 
 pub(super) async fn run(attempt: &mut Attempt, step: &IngestStep) -> Result<Effect, Failure> {
-    let (mut session, capabilities) = attempt.session(&step.connection).await?;
+    let load = attempt.table_load(&step.connection, &step.table).await?;
+    let mut session = attempt.session(&step.connection, Some(&load)).await?;
     let session = session.as_mut();
     let _alone = attempt.run.hold(&step.connection, &step.table, &attempt.cancelled).await?;
-    let load = attempt.load(&capabilities.table_key(&step.table));
     if let Some(effect) = attempt.already(ledger::find(session, &load).await?) {
         return Ok(effect);
     }
     if step.publish.mode == Mode::Append {
         ledger::refuse_second_append(session, &load).await?;
     }
-    let mut ingest =
-        Ingest { step, load, capabilities, tally: Arc::new(Mutex::new(Tally::new(step))), digests: Vec::new(), files: Vec::new() };
+    let capabilities = session.capabilities();
+    let tally = Arc::new(Mutex::new(Tally::new(step)));
+    let mut ingest = Ingest { step, load, capabilities, tally, digests: Vec::new(), files: Vec::new() };
     let result = ingest.run(attempt, session).await;
+    let result = attempt.leave(session, result).await;
     if result.is_err() {
-        session.rollback().await?;
         ingest.record_files(attempt);
         let kept = ingest.tally().take_first();
         if !kept.is_empty()
             && let Err(unkept) = reject::keep(attempt, session, step, &ingest.load.id(), &kept).await
         {
-            session.rollback().await?;
-            attempt.record.warnings.push(format!("the refused rows could not be kept: {unkept}"));
+            let undone = session.rollback().await.err().map_or(String::new(), |failure| format!("; {failure}"));
+            attempt.record.warnings.push(format!("the refused rows could not be kept: {unkept}{undone}"));
         }
     }
+    stage::clear(attempt, session, &step.table, &ingest.load).await;
     result
 }
 
@@ -80,12 +85,11 @@ impl Ingest<'_> {
 
     async fn run(&mut self, attempt: &mut Attempt, session: &mut dyn Session) -> Result<Effect, Failure> {
         let pattern = attempt.render(&self.step.files.path)?;
-        let root = attempt.run.directory(&self.step.files.connection)?;
-        let found = blocking({
-            let pattern = pattern.clone();
-            move || source::list(&root, &pattern)
-        })
-        .await?;
+        let store = attempt.run.store(&self.step.files.connection)?.cancelled_by(attempt.cancelled.clone());
+        let found = store.list(&pattern).await?;
+        if self.step.through == Through::Pipe && session.pipes().is_some() {
+            return pipe::run(self, attempt, session, found, &pattern).await;
+        }
         self.files = self.unseen(attempt, session, found).await?;
         let files = self.files.clone();
         let bytes: u64 = files.iter().map(|file| file.bytes).sum();
@@ -98,29 +102,45 @@ impl Ingest<'_> {
         }
         attempt.ensure_schema(session, &self.step.table).await?;
         attempt.ensure_failures_schema(session, &self.step.checks).await?;
-        attempt.send(session, "BEGIN TRANSACTION").await?;
-        let staging = staging_table(&self.step.table, &self.load.id());
-        match self.step.files.format {
-            _ if files.is_empty() => {
-                if session.columns(&self.step.table).await?.is_none() {
-                    return self.nothing(attempt, session).await;
-                }
-                let empty = format!("CREATE TABLE {} AS SELECT * FROM {} LIMIT 0", quote_table(&staging), quote_table(&self.step.table));
-                attempt.send(session, &empty).await?;
-            }
-            Format::Parquet => parquet::stage(self, attempt, session, &staging, &files).await?,
-            Format::Csv | Format::Jsonl | Format::Json => {
-                if !self.stage(attempt, session, &staging, files.clone()).await? {
-                    return self.nothing(attempt, session).await;
-                }
-            }
+        let done = stage::begin(attempt, session, &self.load, &self.step.table).await?;
+        if let Some(effect) = attempt.already(done) {
+            session.rollback().await?;
+            return Ok(effect);
         }
+        let way = Way::choose(session, &self.step.table, self.step.publish.mode).await?;
+        let staging = staging_table(session, &self.step.table, &self.load, &attempt.writer());
+        let Some(rejects) = self.fill(attempt, session, &staging, way).await? else { return self.nothing(attempt, session).await };
         blocking({
             let files = files.clone();
-            move || files.iter().try_for_each(source::check_unchanged)
+            move || files.iter().try_for_each(FileEntry::check_unchanged)
         })
         .await?;
-        self.publish(attempt, session, staging, &files, bytes).await
+        self.publish(attempt, session, (staging, way), rejects, bytes).await
+    }
+
+    /// Fills the staging table, and another with refused rows; none when there is nothing to publish.
+    async fn fill(
+        &mut self,
+        attempt: &mut Attempt,
+        session: &mut dyn Session,
+        staging: &TableName,
+        way: Way,
+    ) -> Result<Option<Rejects>, Failure> {
+        let files = self.files.clone();
+        if files.is_empty() {
+            if session.columns(&self.step.table).await?.is_none() {
+                return Ok(None);
+            }
+            let (kind, table) = (way.kind(session), self.capabilities.quote_table(&self.step.table));
+            let empty = format!("CREATE {kind} {} AS SELECT * FROM {table} LIMIT 0", self.capabilities.quote_table(staging));
+            attempt.send(session, &empty).await?;
+            return Rejects::open(attempt, session, staging, &self.step.table, self.load.id()).await.map(Some);
+        }
+        let is_parquet = self.step.files.format == Format::Parquet;
+        if is_parquet && self.capabilities.scan_parquet.is_some() && files.iter().all(|file| file.local().is_some()) {
+            return parquet::stage(self, attempt, session, staging, &files).await.map(Some);
+        }
+        self.stage(attempt, session, staging, way).await
     }
 
     /// Columns that Errand writes itself cannot come from the files too.
@@ -147,13 +167,14 @@ impl Ingest<'_> {
             };
             let digest = match self.step.publish.mode {
                 Mode::Append => {
-                    let (file, cancelled) = (file.clone(), attempt.cancelled.clone());
-                    blocking(move || source::digest(&file, &cancelled)).await?
+                    let file = file.clone();
+                    blocking(move || file.digest()).await?
                 }
-                Mode::Replace => by_time(&file),
+                // Hashing what is loaded anyway would cost a second reading.
+                Mode::Replace => file.version(),
                 Mode::Merge | Mode::DeleteInsert | Mode::Scd2 => String::new(),
             };
-            if known.contains(&digest) || known.contains(&by_time(&file)) {
+            if known.contains(&digest) || known.contains(&file.version()) {
                 attempt.record.files.push(FileReport { path: file.path, bytes: file.bytes, rows: Rows::default(), already_loaded: true });
             } else {
                 self.digests.push(digest);
@@ -190,34 +211,32 @@ impl Ingest<'_> {
         attempt: &mut Attempt,
         session: &mut dyn Session,
         staging: &TableName,
-        files: Vec<FileEntry>,
-    ) -> Result<bool, Failure> {
+        way: Way,
+    ) -> Result<Option<Rejects>, Failure> {
         let existing = existing_columns(session, &self.step.table).await?;
-        let (step, list) = (self.step.clone(), files.clone());
-        let resolved =
-            blocking(move || source::resolve(&list, &step.files, &step.columns, existing.as_deref(), step.schema_contract)).await?;
+        let (step, list) = (self.step.clone(), self.files.clone());
+        let resolved = blocking(move || {
+            source::Rows::resolve(&list, &step.files, &step.columns, existing.as_deref(), step.schema_contract, &step.table.to_string())
+        })
+        .await?;
         attempt.record.warnings.extend(resolved.warnings.iter().cloned());
         let added = resolved.columns.iter().filter(|column| column.origin == Origin::Added);
         attempt.record.warnings.extend(added.map(|column| format!("column `{}` ({}) is new", column.name, column.kind)));
         if resolved.columns.is_empty() {
-            return self.without_columns(attempt, files, &resolved).await;
+            self.without_columns(attempt, &resolved).await?;
+            return Ok(None);
         }
         self.refuse_own_columns(resolved.columns.iter().map(|column| column.name.as_str()))?;
-        self.create(attempt, session, staging, &resolved).await?;
-        let rejects = reject::staging_table(staging);
-        attempt.send(session, &reject::create(&rejects)).await?;
-        let targets = vec![
-            AppendTarget { table: staging.clone(), columns: self.appended_columns(&resolved) },
-            AppendTarget { table: rejects.clone(), columns: reject::COLUMNS.map(|(name, _)| name.to_owned()).to_vec() },
-        ];
-        let count = files.len();
-        let reader = Reader::start(files, &self.step.files, &resolved, self.step.schema_contract, attempt.cancelled.clone());
-        self.tally().open(count);
+        self.create(attempt, session, staging, way, &resolved).await?;
+        let mut rejects = Rejects::open(attempt, session, staging, &self.step.table, self.load.id()).await?;
+        let targets = vec![AppendTarget { table: staging.clone(), columns: self.appended_columns(&resolved) }, rejects.append_target()];
+        let reader = self.reader(attempt, &resolved);
+        self.tally().open(self.files.len());
         let stopwatch = attempt.run.request.clock.stopwatch();
         let result = session.append(targets, self.chunks(attempt, reader)).await;
         attempt.record.rows = self.tally().rows();
         let counts = result?;
-        if self.step.metadata {
+        if self.step.metadata && way != Way::Rows {
             self.drop_defaults(attempt, session, staging).await?;
         }
         attempt.record_statement(&format!("append to {staging}"), None, &stopwatch, counts.first().copied());
@@ -225,15 +244,19 @@ impl Ingest<'_> {
         if let Some(refused) = refused {
             return Err(refused);
         }
-        reject::publish(attempt, session, self.step, &rejects, counts.get(1).copied().unwrap_or(0), &self.load.id()).await?;
-        Ok(true)
+        rejects.rows = counts.get(1).copied().unwrap_or(0);
+        Ok(Some(rejects))
+    }
+
+    fn reader(&self, attempt: &Attempt, resolved: &Resolved) -> source::Rows {
+        source::Rows::start(self.files.clone(), &self.step.files, resolved, self.step.schema_contract, attempt.cancelled.clone())
     }
 
     /// No record, no declaration and no table says what the columns are: records that are there can only be refused ones.
-    async fn without_columns(&mut self, attempt: &mut Attempt, files: Vec<FileEntry>, resolved: &Resolved) -> Result<bool, Failure> {
-        let count = files.len();
+    async fn without_columns(&self, attempt: &mut Attempt, resolved: &Resolved) -> Result<(), Failure> {
+        let count = self.files.len();
         self.tally().open(count);
-        let mut reader = Reader::start(files, &self.step.files, resolved, self.step.schema_contract, attempt.cancelled.clone());
+        let mut reader = self.reader(attempt, resolved);
         let tally = Arc::clone(&self.tally);
         blocking(move || {
             while let Some(batch) = reader.next() {
@@ -244,8 +267,7 @@ impl Ingest<'_> {
         .await?;
         let refused = self.tally().refusal(&self.step.table);
         refused.map_or(Ok(()), Err)?;
-        self.empty(attempt, &format!("no rows for `{}` in {}", self.step.table, figure::plural(count, "file")))?;
-        Ok(false)
+        self.empty(attempt, &format!("no rows for `{}` in {}", self.step.table, figure::plural(count, "file")))
     }
 
     async fn create(
@@ -253,47 +275,49 @@ impl Ingest<'_> {
         attempt: &mut Attempt,
         session: &mut dyn Session,
         staging: &TableName,
+        way: Way,
         resolved: &Resolved,
     ) -> Result<(), Failure> {
-        let type_name = self.capabilities.type_name;
+        let (capabilities, type_name) = (self.capabilities, self.capabilities.type_name);
         let mut columns: Vec<String> = resolved
             .columns
             .iter()
             .map(|column| {
                 let not_null = if column.nullable { "" } else { " NOT NULL" };
-                format!("{} {}{not_null}", quote_identifier(&column.name), type_name(column.kind))
+                format!("{} {}{not_null}", capabilities.quote(&column.name), type_name(column.kind))
             })
             .collect();
         if self.step.metadata {
-            let run_id = crate::warehouse::quote_text(&attempt.run.request.run_id);
+            let run_id = capabilities.text(&attempt.run.request.run_id);
             let now = attempt.run.request.clock.now().strftime("%Y-%m-%d %H:%M:%S%.6f").to_string();
             columns.push(format!("_errand_run_id {} DEFAULT {run_id}", type_name(ColumnType::Text)));
             columns.push(format!("_errand_source {}", type_name(ColumnType::Text)));
             columns.push(format!("_errand_row {}", type_name(ColumnType::Bigint)));
             columns.push(format!("_errand_loaded_at {} DEFAULT '{now}'", type_name(ColumnType::Timestamp)));
         }
-        attempt.send(session, &format!("CREATE TABLE {} ({})", quote_table(staging), columns.join(", "))).await.map(|_| ())
+        let sql = format!("CREATE {} {} ({})", way.kind(session), capabilities.quote_table(staging), columns.join(", "));
+        attempt.send(session, &sql).await.map(|_| ())
     }
 
     /// The staging table becomes the target in some modes, where this run's values must not be anybody's default.
     async fn drop_defaults(&self, attempt: &mut Attempt, session: &mut dyn Session, staging: &TableName) -> Result<(), Failure> {
         for column in ["_errand_run_id", "_errand_loaded_at"] {
-            attempt.send(session, &format!("ALTER TABLE {} ALTER {column} DROP DEFAULT", quote_table(staging))).await?;
+            attempt.send(session, &format!("ALTER TABLE {} ALTER {column} DROP DEFAULT", self.capabilities.quote_table(staging))).await?;
         }
         Ok(())
     }
 
     /// The columns that chunks carry; run and time are defaults of the staging table.
-    fn appended_columns(&self, resolved: &Resolved) -> Vec<String> {
-        let mut names: Vec<String> = resolved.columns.iter().map(|column| column.name.clone()).collect();
+    fn appended_columns(&self, resolved: &Resolved) -> Vec<(String, ColumnType)> {
+        let mut columns: Vec<(String, ColumnType)> = resolved.columns.iter().map(|column| (column.name.clone(), column.kind)).collect();
         if self.step.metadata {
-            names.extend(["_errand_source".to_owned(), "_errand_row".to_owned()]);
+            columns.extend([("_errand_source".to_owned(), ColumnType::Text), ("_errand_row".to_owned(), ColumnType::Bigint)]);
         }
-        names
+        columns
     }
 
     /// Feeds the warehouse: batches from the reader with their metadata, refused rows into their own table.
-    fn chunks(&self, attempt: &Attempt, mut reader: Reader) -> NextChunk {
+    fn chunks(&self, attempt: &Attempt, mut reader: source::Rows) -> NextChunk {
         let (tally, metadata, load_id) = (Arc::clone(&self.tally), self.step.metadata, self.load.id());
         let progress = attempt.progress.clone();
         let mut rejected: Option<RecordBatch> = None;
@@ -324,10 +348,11 @@ impl Ingest<'_> {
         &mut self,
         attempt: &mut Attempt,
         session: &mut dyn Session,
-        staging: TableName,
-        files: &[FileEntry],
+        (staging, way): (TableName, Way),
+        rejects: Rejects,
         bytes: u64,
     ) -> Result<Effect, Failure> {
+        let files = self.files.clone();
         let (rows, per_file) = {
             let tally = self.tally();
             (tally.rows(), tally.files().to_vec())
@@ -357,32 +382,30 @@ impl Ingest<'_> {
             })
             .collect();
         let stage = Stage {
+            connection: &self.step.connection,
             load: &self.load,
             staging,
+            way,
             target: &self.step.table,
             publish: &self.step.publish,
             checks: &self.step.checks,
             metadata: &METADATA,
             files: &loaded,
+            rejects: Some(rejects),
             // Without a file the table is emptied, but the interval stays open: files may still come.
             is_done: !files.is_empty(),
             rejected: rows.rejected,
             read: rows.read,
         };
-        let rows = publish(attempt, session, &stage).await?;
-        Ok(Effect { bytes_read: bytes, ..Effect::of_rows(rows) })
+        let effect = stage::publish(attempt, session, &stage).await?;
+        Ok(Effect { bytes_read: bytes, ..effect })
     }
-}
-
-/// What `replace` knows a file by, for an `append` that comes later: hashing what is loaded anyway would cost a second reading.
-fn by_time(file: &FileEntry) -> String {
-    file.modified.map_or_else(String::new, |modified| format!("modified {modified}"))
 }
 
 /// The data columns of the target, if it is there.
 async fn existing_columns(session: &mut dyn Session, table: &TableName) -> Result<Option<Vec<(String, ColumnType)>>, Failure> {
     let columns = session.columns(table).await?;
-    let own = |name: &str| METADATA.contains(&name) || name == VALID_FROM || name == VALID_TO;
+    let own = |name: &str| METADATA.iter().chain(&[VALID_FROM, VALID_TO]).any(|own| own.eq_ignore_ascii_case(name));
     let data = |columns: Vec<crate::warehouse::TableColumn>| -> Vec<(String, ColumnType)> {
         columns.into_iter().filter(|column| !own(&column.name)).filter_map(|column| Some((column.name, column.kind?))).collect()
     };

@@ -2,43 +2,54 @@
 
 use errand_model::document::step::Mode;
 use errand_model::failure::{Failure, FailureKind, Place};
-use errand_model::job::{ExpectationKind, Materialize, SqlStep};
+use errand_model::job::{ExpectationKind, Materialize, SqlStep, TableName};
 use errand_model::report::Rows;
 
-use super::stage::{Stage, publish, staging_table};
+use super::stage::{self, Stage, staging_table};
 use super::{Attempt, Effect, single_query, statements};
+use crate::warehouse::Session;
 use crate::warehouse::ledger::{self, Load};
-use crate::warehouse::publish::{count, current};
+use crate::warehouse::publish::{Way, count, current};
 use crate::warehouse::statement::Statement;
-use crate::warehouse::{Session, quote_table};
 
 pub(super) async fn run(attempt: &mut Attempt, step: &SqlStep) -> Result<Effect, Failure> {
-    let (mut session, capabilities) = attempt.session(&step.connection).await?;
+    let load = match &step.materialize {
+        Some(materialize) => attempt.table_load(&step.connection, &materialize.table).await?,
+        None => attempt.load(""),
+    };
+    let mut session = attempt.session(&step.connection, Some(&load)).await?;
     let session = session.as_mut();
     let result = match &step.materialize {
         Some(materialize) => {
             let _alone = attempt.run.hold(&step.connection, &materialize.table, &attempt.cancelled).await?;
-            let load = attempt.load(&capabilities.table_key(&materialize.table));
-            build_table(attempt, session, step, materialize, load).await
+            let result = build_table(attempt, session, step, materialize, &load).await;
+            let result = attempt.leave(session, result).await;
+            stage::clear(attempt, session, &materialize.table, &load).await;
+            return result;
         }
-        None => run_statements(attempt, session, step).await,
+        None => run_statements(attempt, session, step, &load).await,
     };
-    if result.is_err() {
-        session.rollback().await?;
-    }
-    result
+    attempt.leave(session, result).await
 }
 
-async fn run_statements(attempt: &mut Attempt, session: &mut dyn Session, step: &SqlStep) -> Result<Effect, Failure> {
-    let load = attempt.load("");
-    if let Some(effect) = attempt.already(ledger::find(session, &load).await?) {
+async fn run_statements(attempt: &mut Attempt, session: &mut dyn Session, step: &SqlStep, load: &Load) -> Result<Effect, Failure> {
+    if let Some(effect) = attempt.already(ledger::find(session, load).await?) {
         return Ok(effect);
     }
-    let rendered = attempt.render(&step.sql)?;
-    let statements = statements(&step.sql, &rendered);
+    let rendered = attempt.render_sql(&step.sql, session.capabilities())?;
+    let statements = statements(&step.sql, &rendered, session.capabilities().dialect);
+    let writer = attempt.writer();
+    let is_open = step.transaction && session.capabilities().transactional_ddl;
     if step.transaction {
         refuse_transaction_control(&statements)?;
-        attempt.send(session, "BEGIN TRANSACTION").await?;
+        let done = match ledger::enter(session, load, &writer).await? {
+            None if !is_open => ledger::confirm(session, load, &writer).await?,
+            done => done,
+        };
+        if let Some(effect) = attempt.already(done) {
+            session.rollback().await?;
+            return Ok(effect);
+        }
     }
     let mut affected = 0;
     for (statement, place) in statements {
@@ -49,9 +60,8 @@ async fn run_statements(attempt: &mut Attempt, session: &mut dyn Session, step: 
     if !step.transaction {
         session.execute("BEGIN TRANSACTION").await.map_err(left_open)?;
     }
-    let writer = attempt.writer();
-    ledger::record(session, &load, &writer, rows).await?;
-    attempt.commit(session).await?;
+    ledger::record(session, load, &writer, rows).await?;
+    attempt.commit(session, &step.connection, load).await?;
     Ok(Effect::of_rows(rows))
 }
 
@@ -82,49 +92,56 @@ async fn build_table(
     session: &mut dyn Session,
     step: &SqlStep,
     materialize: &Materialize,
-    load: Load,
+    load: &Load,
 ) -> Result<Effect, Failure> {
-    if let Some(effect) = attempt.already(ledger::find(session, &load).await?) {
+    if let Some(effect) = attempt.already(ledger::find(session, load).await?) {
         return Ok(effect);
     }
     if materialize.publish.mode == Mode::Append {
-        ledger::refuse_second_append(session, &load).await?;
+        ledger::refuse_second_append(session, load).await?;
     }
-    let rendered = attempt.render(&step.sql)?;
-    let (query, place) = single_query(&step.sql, &rendered)?;
+    let rendered = attempt.render_sql(&step.sql, session.capabilities())?;
+    let (query, place) = single_query(&step.sql, &rendered, session.capabilities().dialect)?;
     attempt.ensure_schema(session, &materialize.table).await?;
     attempt.ensure_failures_schema(session, &step.checks).await?;
-    attempt.send(session, "BEGIN TRANSACTION").await?;
-    let staging = staging_table(&materialize.table, &load.id());
-    create_as(attempt, session, &load, &staging, materialize, query, place).await?;
+    let done = stage::begin(attempt, session, load, &materialize.table).await?;
+    if let Some(effect) = attempt.already(done) {
+        session.rollback().await?;
+        return Ok(effect);
+    }
+    let way = Way::choose(session, &materialize.table, materialize.publish.mode).await?;
+    let staging = staging_table(session, &materialize.table, load, &attempt.writer());
+    let head = format!("CREATE {} {} AS ", way.kind(session), session.capabilities().quote_table(&staging));
+    create_as(attempt, session, &head, &staging, materialize, (query, place)).await?;
     let read = count(session, &staging).await?;
     attempt.record.rows.read = read;
     refuse_empty(session, step, materialize, read).await?;
     let stage = Stage {
-        load: &load,
+        connection: &step.connection,
+        load,
         staging,
+        way,
         target: &materialize.table,
         publish: &materialize.publish,
         checks: &step.checks,
         metadata: &[],
         files: &[],
+        rejects: None,
         is_done: true,
         rejected: 0,
         read,
     };
-    Ok(Effect::of_rows(publish(attempt, session, &stage).await?))
+    stage::publish(attempt, session, &stage).await
 }
 
 async fn create_as(
     attempt: &mut Attempt,
     session: &mut dyn Session,
-    load: &Load,
-    staging: &errand_model::job::TableName,
+    head: &str,
+    staging: &TableName,
     materialize: &Materialize,
-    query: &str,
-    place: Place,
+    (query, place): (&str, Place),
 ) -> Result<(), Failure> {
-    let head = format!("CREATE TABLE {} AS ", quote_table(staging));
     // The head stands on the query's first line, so that the warehouse counts lines as the file does.
     let sql = format!("{head}{query}");
     let (shift, first_line) = (head.chars().count() as u64, place.line);
@@ -132,7 +149,7 @@ async fn create_as(
         if let Some(place) = failure.place.as_mut().filter(|place| place.line == first_line && place.column > shift) {
             place.column -= shift;
         }
-        failure.message = failure.message.replace(&staging.name, &format!("{} (staged as load {})", materialize.table, &load.id()[..8]));
+        failure.message = failure.message.replace(&staging.name, &format!("{} (staged)", materialize.table));
         failure
     })
 }

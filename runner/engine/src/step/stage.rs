@@ -1,58 +1,142 @@
-//! From a full staging table to a committed target: accounting, duplicates, checks, publish, ledger, in one transaction.
+//! From a full staging table to a committed target: accounting, duplicates, checks, publish, ledger.
+//!
+//! Where DDL belongs to transactions, all of it is one. Where it does not, the staging table and the shape of the target come first,
+//! and one transaction holds the rows and the ledger.
 
 use errand_model::document::step::Mode;
 use errand_model::failure::{Failure, FailureKind};
 use errand_model::job::{Expectation, ExpectationKind, Publish, TableName};
 use errand_model::report::Rows;
+use errand_model::value::Label;
+use sha2::{Digest, Sha256};
 
-use super::{Attempt, check};
-use crate::warehouse::ledger::{self, Load, LoadedFile};
-use crate::warehouse::publish::{self, Staged};
-use crate::warehouse::{Session, quote_text};
+use super::ingest::Rejects;
+use super::{Attempt, Effect, check};
+use crate::warehouse::ledger::{self, Done, Load, LoadedFile, Writer};
+use crate::warehouse::publish::{self, Staged, Way};
+use crate::warehouse::{Fence, Session};
 
-/// Name of the staging table of a load: beside its target, so that it can take its name.
-pub(super) fn staging_table(target: &TableName, load_id: &str) -> TableName {
-    let stem: String = target.name.chars().take(40).collect();
-    target.sibling(format!("{stem}__errand_{}", &load_id[..8]))
+/// Longest part of the target's name in that of a staging table, in bytes: names of Postgres have 63.
+const STEM: usize = 32;
+
+/// Name of the staging table of a load: beside its target, so that it can take its name. Where nothing but the ledger keeps two runners
+/// of a load apart, each has its own.
+pub(super) fn staging_table(session: &dyn Session, target: &TableName, load: &Load, writer: &Writer) -> TableName {
+    let stem = stem(target, load);
+    match session.capabilities().fence {
+        Fence::PrimaryKey | Fence::Lock(_) => target.sibling(stem),
+        Fence::Claim => {
+            let hash = Sha256::digest(format!("{}.{}", writer.run_id, writer.attempt));
+            let own: String = hash.iter().take(3).map(|byte| format!("{byte:02x}")).collect();
+            target.sibling(format!("{stem}_{own}"))
+        }
+    }
+}
+
+fn stem(target: &TableName, load: &Load) -> String {
+    let mut end = target.name.len().min(STEM);
+    while !target.name.is_char_boundary(end) {
+        end -= 1;
+    }
+    format!("{}__errand_{}", &target.name[..end], &load.id()[..8])
 }
 
 /// What is staged and how it is to be published.
 pub(super) struct Stage<'a> {
+    pub connection: &'a Label,
     pub load: &'a Load,
     pub staging: TableName,
+    pub way: Way,
     pub target: &'a TableName,
     pub publish: &'a Publish,
     pub checks: &'a [Expectation],
     pub metadata: &'a [&'a str],
     pub files: &'a [LoadedFile],
+    /// Refused rows, staged too.
+    pub rejects: Option<Rejects>,
     /// Whether the ledger shall say that this load is done.
     pub is_done: bool,
     pub rejected: u64,
     pub read: u64,
 }
 
-/// Publishes the staged rows and commits. The caller has begun the transaction and rolls back on failure.
-pub(super) async fn publish(attempt: &mut Attempt, session: &mut dyn Session, stage: &Stage<'_>) -> Result<Rows, Failure> {
+/// Begins a load: others are kept out, and what an attempt that was killed left behind is gone.
+pub(super) async fn begin(
+    attempt: &mut Attempt,
+    session: &mut dyn Session,
+    load: &Load,
+    target: &TableName,
+) -> Result<Option<Done>, Failure> {
+    let writer = attempt.writer();
+    let done = ledger::enter(session, load, &writer).await?;
+    if done.is_none() && !session.capabilities().transactional_ddl {
+        sweep(attempt, session, target, load).await?;
+    }
+    Ok(done)
+}
+
+/// Drops staging tables of this load. Whoever still fills one has lost its claim.
+async fn sweep(attempt: &mut Attempt, session: &mut dyn Session, target: &TableName, load: &Load) -> Result<(), Failure> {
+    let capabilities = session.capabilities();
+    let prefix = stem(target, load).to_lowercase();
+    let schema = match &target.schema {
+        Some(schema) => capabilities.text(&capabilities.fold(schema)),
+        None => "current_schema()".to_owned(),
+    };
+    let sql = format!(
+        "SELECT table_name FROM information_schema.tables WHERE table_schema = {schema} AND left(lower(table_name), {}) = {}",
+        prefix.chars().count(),
+        capabilities.text(&prefix)
+    );
+    for left in session.query(&sql, 100).await?.into_iter().flatten().flatten() {
+        let table = capabilities.quote_table(&target.sibling(left));
+        attempt.send(session, &format!("DROP TABLE IF EXISTS {table}")).await?;
+    }
+    Ok(())
+}
+
+/// Publishes the staged rows and commits. The caller rolls back on failure.
+pub(super) async fn publish(attempt: &mut Attempt, session: &mut dyn Session, stage: &Stage<'_>) -> Result<Effect, Failure> {
     let now = attempt.run.request.clock.now();
     let staged = Staged {
         staging: &stage.staging,
         target: stage.target,
         publish: stage.publish,
+        way: stage.way,
         metadata: stage.metadata,
-        now: format!("CAST({} AS TIMESTAMP)", quote_text(&now.strftime("%Y-%m-%d %H:%M:%S%.6f").to_string())),
+        now: session.capabilities().moment(&now.strftime("%Y-%m-%d %H:%M:%S%.6f").to_string()),
     };
-    let stopwatch = attempt.run.request.clock.stopwatch();
     let deduplicated = publish::deduplicate(session, &staged).await?;
     let (after, before): (Vec<Expectation>, Vec<Expectation>) =
         stage.checks.iter().cloned().partition(|check| matches!(check.kind, ExpectationKind::Sql(_)));
-    check::on_table(attempt, session, &stage.staging, &before).await?;
-    let stopwatch_publish = attempt.run.request.clock.stopwatch();
+    let mut stored = check::on_table(attempt, session, &stage.staging, &before).await?;
+    publish::shape(session, &staged).await?;
+    let keeps_rejects = match &stage.rejects {
+        Some(rejects) => rejects.prepare(attempt, session).await?,
+        None => false,
+    };
+    let writer = attempt.writer();
+    if let Some(effect) = attempt.already(ledger::confirm(session, stage.load, &writer).await?) {
+        session.rollback().await?;
+        return Ok(effect);
+    }
+    let stopwatch = attempt.run.request.clock.stopwatch();
     let written = publish::publish(session, &staged).await?;
-    let summary = format!("publish {} into {}", stage.publish.mode, stage.target);
-    attempt.record_statement(&summary, None, if stage.checks.is_empty() { &stopwatch } else { &stopwatch_publish }, Some(written));
+    attempt.record_statement(&format!("publish {} into {}", stage.publish.mode, stage.target), None, &stopwatch, Some(written));
+    if let Some(rejects) = &stage.rejects {
+        rejects.publish(attempt, session, keeps_rejects).await?;
+    }
     // A SELECT of the author names the target, which holds the new rows now, for this transaction alone.
-    check::on_table(attempt, session, stage.target, &after).await?;
+    stored.extend(check::on_table(attempt, session, stage.target, &after).await?);
     let rows = Rows { read: stage.read, written, deduplicated, rejected: stage.rejected };
+    record(attempt, session, stage, rows).await?;
+    attempt.commit(session, stage.connection, stage.load).await?;
+    check::keep_failures(attempt, session, stored).await;
+    Ok(Effect::of_rows(rows))
+}
+
+/// Accounts for the rows and writes the ledger.
+async fn record(attempt: &mut Attempt, session: &mut dyn Session, stage: &Stage<'_>, rows: Rows) -> Result<(), Failure> {
     attempt.record.rows = rows;
     if rows.read != rows.written + rows.deduplicated + rows.rejected {
         let message = format!(
@@ -70,6 +154,15 @@ pub(super) async fn publish(attempt: &mut Attempt, session: &mut dyn Session, st
     if stage.is_done {
         ledger::record(session, stage.load, &writer, rows).await?;
     }
-    attempt.commit(session).await?;
-    Ok(rows)
+    Ok(())
+}
+
+/// Drops the staging tables of a load where no transaction did: a leftover costs space, no more.
+pub(super) async fn clear(attempt: &mut Attempt, session: &mut dyn Session, target: &TableName, load: &Load) {
+    if session.capabilities().transactional_ddl || attempt.cancelled.is_cancelled() {
+        return;
+    }
+    if let Err(failure) = sweep(attempt, session, target, load).await {
+        attempt.record.warnings.push(format!("the staging table of `{target}` could not be dropped, the next run will: {failure}"));
+    }
 }

@@ -13,14 +13,31 @@ use duckdb::{Config, Connection};
 use errand_model::document::step::ExportFormat;
 use errand_model::failure::{Failure, FailureKind};
 use errand_model::job::TableName;
+use errand_model::template::scanner::Dialect;
 use errand_model::value::ColumnType;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::{AppendTarget, Budget, Capabilities, NextChunk, Session, TableColumn, Warehouse, quote_text};
+use super::capabilities::is_not_distinct;
+use super::{AppendTarget, Budget, Capabilities, Case, Fence, NextChunk, Purpose, PutRows, Session, TableColumn, Warehouse, quote_text};
 
-static CAPABILITIES: Capabilities =
-    Capabilities { name: "duckdb", default_schema: "main", type_name, scan_parquet: Some(scan_parquet), write_file: Some(write_file) };
+pub(super) static CAPABILITIES: Capabilities = Capabilities {
+    name: "duckdb",
+    case: Case::Keep,
+    dialect: Dialect::Standard,
+    type_name,
+    staging: "TABLE",
+    transactional_ddl: true,
+    renames: true,
+    keeps_table: None,
+    row_id: Some("rowid"),
+    null_safe_equal: is_not_distinct,
+    try_cast: true,
+    merge: true,
+    fence: Fence::PrimaryKey,
+    scan_parquet: Some(scan_parquet),
+    write_file: Some(write_file),
+};
 
 /// Least memory that DuckDB gets: below it, its own start fails.
 const MIN_MEMORY: u64 = 96 << 20;
@@ -77,10 +94,15 @@ impl Warehouse for Duckdb {
         &CAPABILITIES
     }
 
-    async fn session(&self, cancelled: CancellationToken) -> Result<Box<dyn Session>, Failure> {
+    fn default_schema(&self) -> &'static str {
+        "main"
+    }
+
+    async fn session(&self, purpose: &Purpose) -> Result<Box<dyn Session>, Failure> {
         let connection = lock(&self.connection).try_clone().map_err(|error| failure(&error))?;
         let interrupt = connection.interrupt_handle();
-        Ok(Box::new(DuckdbSession { connection: Arc::new(Mutex::new(connection)), interrupt, cancelled }))
+        let (connection, cancelled) = (Arc::new(Mutex::new(connection)), purpose.cancelled.clone());
+        Ok(Box::new(DuckdbSession { connection, interrupt, cancelled, statement_timeout: purpose.statement_timeout }))
     }
 }
 
@@ -88,6 +110,7 @@ struct DuckdbSession {
     connection: Arc<Mutex<Connection>>,
     interrupt: Arc<duckdb::InterruptHandle>,
     cancelled: CancellationToken,
+    statement_timeout: Option<Duration>,
 }
 
 impl DuckdbSession {
@@ -100,11 +123,19 @@ impl DuckdbSession {
         let mut task = tokio::task::spawn_blocking(move || work(&lock(&connection)));
         tokio::select! {
             result = &mut task => joined(result)?,
-            () = self.cancelled.cancelled() => {
-                // What ended well before the interrupt reached it, a commit above all, is not undone by calling it cancelled.
-                joined(self.interrupt_until_done(&mut task).await)?.map_err(|_| cancelled())
-            }
+            // What ended well before the interrupt reached it, a commit above all, is not undone by calling it cancelled.
+            () = self.cancelled.cancelled() => joined(self.interrupt_until_done(&mut task).await)?.map_err(|_| cancelled()),
+            limit = self.past_timeout() => joined(self.interrupt_until_done(&mut task).await)?.map_err(|_| timed_out(limit)),
         }
+    }
+
+    /// Waits for as long as a statement may take, which is for ever where nothing bounds it.
+    async fn past_timeout(&self) -> Duration {
+        match self.statement_timeout {
+            Some(limit) => tokio::time::sleep(limit).await,
+            None => std::future::pending().await,
+        }
+        self.statement_timeout.unwrap_or_default()
     }
 
     /// An interrupt that comes between two statements is lost, hence the repetition.
@@ -120,6 +151,10 @@ impl DuckdbSession {
 
 #[async_trait]
 impl Session for DuckdbSession {
+    fn capabilities(&self) -> &'static Capabilities {
+        &CAPABILITIES
+    }
+
     async fn execute(&mut self, sql: &str) -> Result<u64, Failure> {
         let sql = sql.to_owned();
         self.run(move |connection| {
@@ -143,17 +178,30 @@ impl Session for DuckdbSession {
             quote_text(&table.name)
         );
         let rows = self.run(move |connection| text_rows(connection, &sql)).await?;
-        let column = |row: Vec<Option<String>>| {
-            let mut values = row.into_iter().flatten();
-            let name = values.next().unwrap_or_default();
-            let type_name = values.next().unwrap_or_default();
-            TableColumn { name, kind: column_type(&type_name), type_name }
-        };
         Ok((!rows.is_empty()).then(|| rows.into_iter().map(column).collect()))
     }
 
     async fn append(&mut self, targets: Vec<AppendTarget>, next: NextChunk) -> Result<Vec<u64>, Failure> {
         self.run(move |connection| feed::append(connection, &targets, next)).await
+    }
+
+    async fn describe(&mut self, query: &str) -> Result<Vec<TableColumn>, Failure> {
+        let sql = format!("SELECT column_name, column_type FROM (DESCRIBE {query}\n)");
+        Ok(self.run(move |connection| text_rows(connection, &sql)).await?.into_iter().map(column).collect())
+    }
+
+    async fn read(&mut self, query: &str, mut put: PutRows) -> Result<u64, Failure> {
+        let sql = query.to_owned();
+        self.run(move |connection| {
+            let mut statement = connection.prepare(&sql).map_err(|error| failure(&error))?;
+            let mut rows = 0;
+            for batch in statement.query_arrow([]).map_err(|error| failure(&error))? {
+                rows += batch.num_rows() as u64;
+                put(batch)?;
+            }
+            Ok(rows)
+        })
+        .await
     }
 
     async fn rollback(&mut self) -> Result<(), Failure> {
@@ -167,6 +215,14 @@ impl Session for DuckdbSession {
         });
         joined(task.await)?
     }
+}
+
+/// A column from its name and type.
+fn column(row: Vec<Option<String>>) -> TableColumn {
+    let mut values = row.into_iter().flatten();
+    let name = values.next().unwrap_or_default();
+    let type_name = values.next().unwrap_or_default();
+    TableColumn { name, kind: column_type(&type_name), type_name }
 }
 
 fn text_rows(connection: &Connection, sql: &str) -> Result<Vec<Vec<Option<String>>>, Failure> {
@@ -193,6 +249,11 @@ fn cancelled() -> Failure {
     Failure::new(FailureKind::Cancelled, "warehouse::cancelled", "the running statement was cancelled")
 }
 
+fn timed_out(limit: Duration) -> Failure {
+    Failure::new(FailureKind::Timeout, "warehouse::statement_timeout", format!("the statement ran longer than {} s", limit.as_secs()))
+        .help("make it cheaper, or raise `timeout` of the step")
+}
+
 /// The kind of a DuckDB error: its text begins with the class.
 fn failure(error: &duckdb::Error) -> Failure {
     let text = error.to_string();
@@ -200,6 +261,9 @@ fn failure(error: &duckdb::Error) -> Failure {
     let (kind, code) = match class {
         "INTERRUPT" | "Interrupt" => (FailureKind::Cancelled, "warehouse::cancelled"),
         "Missing Extension" => (FailureKind::Permanent, "warehouse::extension"),
+        "Constraint" | "TransactionContext" if text.contains("Duplicate key") || text.contains("duplicate key") => {
+            (FailureKind::Permanent, "warehouse::duplicate_key")
+        }
         "TransactionContext" | "Transaction" if text.contains("single attached database") => (FailureKind::Permanent, "warehouse::refused"),
         "TransactionContext" | "Transaction" => (FailureKind::Transient, "warehouse::conflict"),
         "Parser" => (FailureKind::Definition, "warehouse::syntax"),

@@ -3,28 +3,59 @@
 //! A row for a load id means that the load is done; nobody writes it again. The primary key on it fences a second runner: of two
 //! transactions that insert the same load id, one fails to commit.
 
+use std::time::Duration;
+
 use errand_model::failure::{Failure, FailureKind};
 use errand_model::interval::Interval;
+use errand_model::job::TableName;
 use errand_model::report::Rows;
+use errand_model::value::ColumnType;
 use sha2::{Digest, Sha256};
 
-use super::{Session, quote_identifier, quote_text};
+use super::{Capabilities, Fence, Purpose, Session, Warehouse};
 
 /// The schema that holds Errand's own tables.
 pub const SCHEMA: &str = "_errand";
 
-const DDL: [&str; 4] = [
-    "CREATE SCHEMA IF NOT EXISTS _errand",
-    "CREATE TABLE IF NOT EXISTS _errand.ledger (load_id VARCHAR PRIMARY KEY, job VARCHAR NOT NULL, step VARCHAR NOT NULL, \
-     interval_start VARCHAR NOT NULL, interval_end VARCHAR NOT NULL, target VARCHAR NOT NULL, inputs VARCHAR NOT NULL, \
-     run_id VARCHAR NOT NULL, attempt INTEGER NOT NULL, commit_id VARCHAR, rows_read BIGINT NOT NULL, rows_written BIGINT NOT NULL, \
-     rows_deduplicated BIGINT NOT NULL, rows_rejected BIGINT NOT NULL, recorded_at VARCHAR NOT NULL)",
-    "CREATE TABLE IF NOT EXISTS _errand.files (target VARCHAR NOT NULL, path VARCHAR NOT NULL, bytes BIGINT NOT NULL, \
-     digest VARCHAR NOT NULL, load_id VARCHAR NOT NULL, rows_read BIGINT NOT NULL, recorded_at VARCHAR NOT NULL, \
-     PRIMARY KEY (target, path, digest))",
-    "CREATE TABLE IF NOT EXISTS _errand.checks (job VARCHAR NOT NULL, step VARCHAR NOT NULL, name VARCHAR NOT NULL, \
-     interval_start VARCHAR NOT NULL, row_count BIGINT NOT NULL, recorded_at VARCHAR NOT NULL, PRIMARY KEY (job, step, name, interval_start))",
-];
+/// How often a statement is sent again that two runners may send at the same time.
+const CONFLICTS: u32 = 20;
+
+/// How long the outcome of a commit is asked for, and the pause between two questions.
+const SETTLE: u32 = 40;
+const SETTLE_PAUSE: Duration = Duration::from_millis(1500);
+
+/// The statements that make Errand's own tables. The ledger is last: where it is, all are.
+#[must_use]
+pub fn ddl(capabilities: &Capabilities) -> Vec<String> {
+    let (text, bigint) = ((capabilities.type_name)(ColumnType::Text), (capabilities.type_name)(ColumnType::Bigint));
+    let integer = (capabilities.type_name)(ColumnType::Integer);
+    let mut statements = vec![
+        "CREATE SCHEMA IF NOT EXISTS _errand".to_owned(),
+        format!(
+            "CREATE TABLE IF NOT EXISTS _errand.files (target {text} NOT NULL, path {text} NOT NULL, bytes {bigint} NOT NULL, \
+             digest {text} NOT NULL, load_id {text} NOT NULL, rows_read {bigint} NOT NULL, recorded_at {text} NOT NULL, \
+             PRIMARY KEY (target, path, digest))"
+        ),
+        format!(
+            "CREATE TABLE IF NOT EXISTS _errand.checks (job {text} NOT NULL, step {text} NOT NULL, name {text} NOT NULL, \
+             interval_start {text} NOT NULL, row_count {bigint} NOT NULL, recorded_at {text} NOT NULL, \
+             PRIMARY KEY (job, step, name, interval_start))"
+        ),
+    ];
+    if let Fence::Claim = capabilities.fence {
+        statements.push(format!(
+            "CREATE TABLE IF NOT EXISTS _errand.claims (load_id {text} NOT NULL, owner {text} NOT NULL, claimed_at {text} NOT NULL, \
+             PRIMARY KEY (load_id))"
+        ));
+    }
+    statements.push(format!(
+        "CREATE TABLE IF NOT EXISTS _errand.ledger (load_id {text} NOT NULL, job {text} NOT NULL, step {text} NOT NULL, \
+         interval_start {text} NOT NULL, interval_end {text} NOT NULL, target {text} NOT NULL, inputs {text} NOT NULL, \
+         run_id {text} NOT NULL, attempt {integer} NOT NULL, commit_id {text}, rows_read {bigint} NOT NULL, rows_written {bigint} NOT NULL, \
+         rows_deduplicated {bigint} NOT NULL, rows_rejected {bigint} NOT NULL, recorded_at {text} NOT NULL, PRIMARY KEY (load_id))"
+    ));
+    statements
+}
 
 /// Makes Errand's own tables where they are missing.
 ///
@@ -32,10 +63,156 @@ const DDL: [&str; 4] = [
 ///
 /// What the warehouse says.
 pub async fn prepare(session: &mut dyn Session) -> Result<(), Failure> {
-    for statement in DDL {
-        session.execute(statement).await?;
+    let ledger = TableName { schema: Some(SCHEMA.to_owned()), name: "ledger".to_owned() };
+    if session.columns(&ledger).await?.is_some() {
+        return Ok(());
+    }
+    let home = home(session).await?;
+    for statement in ddl(session.capabilities()) {
+        patiently(session, &statement).await?;
+    }
+    go_home(session, home).await
+}
+
+/// The session's schema, where making another one would make that the session's own.
+async fn home(session: &mut dyn Session) -> Result<Option<String>, Failure> {
+    if session.capabilities().transactional_ddl {
+        return Ok(None);
+    }
+    Ok(session.query("SELECT current_schema()", 1).await?.into_iter().flatten().flatten().next())
+}
+
+async fn go_home(session: &mut dyn Session, home: Option<String>) -> Result<(), Failure> {
+    let Some(home) = home else { return Ok(()) };
+    session.execute(&format!("USE SCHEMA {}", super::quote_exact(&home))).await.map(|_| ())
+}
+
+/// Makes a schema where it is missing. Whoever may not make one needs no right to when it is there.
+///
+/// # Errors
+///
+/// What the warehouse says.
+pub async fn ensure_schema(session: &mut dyn Session, schema: &str) -> Result<(), Failure> {
+    let capabilities = session.capabilities();
+    let folded = capabilities.text(&capabilities.fold(schema).to_lowercase());
+    let known = format!("SELECT 1 FROM information_schema.schemata WHERE lower(schema_name) = {folded}");
+    if session.query(&known, 1).await?.is_empty() {
+        let home = home(session).await?;
+        patiently(session, &format!("CREATE SCHEMA IF NOT EXISTS {}", capabilities.quote(schema))).await?;
+        go_home(session, home).await?;
     }
     Ok(())
+}
+
+/// Outside of a transaction, DDL that another runner sends at the same moment may conflict; sent again it finds the object there.
+async fn patiently(session: &mut dyn Session, sql: &str) -> Result<(), Failure> {
+    for _ in 0..CONFLICTS {
+        match session.execute(sql).await {
+            Err(failure) if matches!(failure.code.as_str(), "warehouse::conflict" | "warehouse::duplicate_key") => {
+                tokio::task::yield_now().await;
+            }
+            result => return result.map(|_| ()),
+        }
+    }
+    session.execute(sql).await.map(|_| ())
+}
+
+/// Takes a load for this runner: begins the transaction where DDL belongs to one, and keeps others out.
+///
+/// # Errors
+///
+/// What the warehouse says. `Some` when another runner had done it meanwhile.
+pub async fn enter(session: &mut dyn Session, load: &Load, writer: &Writer) -> Result<Option<Done>, Failure> {
+    let capabilities = session.capabilities();
+    if capabilities.transactional_ddl {
+        session.execute("BEGIN TRANSACTION").await?;
+    }
+    match capabilities.fence {
+        Fence::PrimaryKey => Ok(None),
+        Fence::Lock(lock) => {
+            session.execute(&lock(&load.id())).await?;
+            find(session, load).await
+        }
+        Fence::Claim => {
+            session.execute(&claim(capabilities, load, writer)).await?;
+            Ok(None)
+        }
+    }
+}
+
+/// Before rows are published: the transaction is open, and nobody else has taken the load.
+///
+/// # Errors
+///
+/// `Transient` when another runner has taken the load. `Some` when it had done it.
+pub async fn confirm(session: &mut dyn Session, load: &Load, writer: &Writer) -> Result<Option<Done>, Failure> {
+    let capabilities = session.capabilities();
+    if !capabilities.transactional_ddl {
+        session.execute("BEGIN TRANSACTION").await?;
+    }
+    let Fence::Claim = capabilities.fence else { return Ok(None) };
+    // The update waits for whoever holds the claim; what that one wrote is seen by the next statement.
+    let mine = format!(
+        "UPDATE _errand.claims SET claimed_at = {} WHERE load_id = {} AND owner = {}",
+        capabilities.text(&writer.now),
+        capabilities.text(&load.id()),
+        capabilities.text(&writer.owner())
+    );
+    let held = session.execute(&mine).await?;
+    match find(session, load).await? {
+        Some(done) => Ok(Some(done)),
+        None if held == 0 => Err(lost_to_another()),
+        None => Ok(None),
+    }
+}
+
+fn claim(capabilities: &Capabilities, load: &Load, writer: &Writer) -> String {
+    let text = |text: &str| capabilities.text(text);
+    let (id, owner, now) = (text(&load.id()), text(&writer.owner()), text(&writer.now));
+    format!(
+        "MERGE INTO _errand.claims AS _errand_t USING (SELECT {id} AS load_id, {owner} AS owner, {now} AS claimed_at) AS _errand_s \
+         ON _errand_t.load_id = _errand_s.load_id WHEN MATCHED THEN UPDATE SET owner = _errand_s.owner, claimed_at = _errand_s.claimed_at \
+         WHEN NOT MATCHED THEN INSERT (load_id, owner, claimed_at) VALUES (_errand_s.load_id, _errand_s.owner, _errand_s.claimed_at)"
+    )
+}
+
+/// Finds out whether a commit whose answer was lost took effect: a new session waits behind the old transaction, then reads the ledger.
+///
+/// # Errors
+///
+/// What the warehouse says when it cannot be asked; the outcome is unknown then.
+pub async fn settle(warehouse: &dyn Warehouse, purpose: &Purpose, load: &Load) -> Result<Option<Done>, Failure> {
+    let mut asked = 0;
+    loop {
+        asked += 1;
+        match ask(warehouse, purpose, load).await {
+            Err(failure) if asked < SETTLE && failure.kind == FailureKind::Transient => {
+                tokio::select! {
+                    () = tokio::time::sleep(SETTLE_PAUSE) => {}
+                    () = purpose.cancelled.cancelled() => return Err(failure),
+                }
+            }
+            answer => return answer,
+        }
+    }
+}
+
+async fn ask(warehouse: &dyn Warehouse, purpose: &Purpose, load: &Load) -> Result<Option<Done>, Failure> {
+    let mut session = warehouse.session(purpose).await?;
+    session.execute("BEGIN TRANSACTION").await?;
+    let wait = match warehouse.capabilities().fence {
+        Fence::PrimaryKey => None,
+        Fence::Lock(lock) => Some(lock(&load.id())),
+        Fence::Claim => {
+            Some(format!("UPDATE _errand.claims SET claimed_at = claimed_at WHERE load_id = {}", warehouse.capabilities().text(&load.id())))
+        }
+    };
+    if let Some(wait) = wait {
+        session.execute(&wait).await?;
+    }
+    let done = find(session.as_mut(), load).await?;
+    session.rollback().await?;
+    Ok(done)
 }
 
 /// What a load is: the same job, step, interval, target, configuration and inputs give the same id. The attempt is not part of it.
@@ -82,6 +259,13 @@ pub struct Writer {
     pub now: String,
 }
 
+impl Writer {
+    /// Who this is among runners of one load.
+    fn owner(&self) -> String {
+        format!("{}.{}", self.run_id, self.attempt)
+    }
+}
+
 /// A load that is done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Done {
@@ -101,7 +285,7 @@ pub struct Done {
 pub async fn find(session: &mut dyn Session, load: &Load) -> Result<Option<Done>, Failure> {
     let sql = format!(
         "SELECT run_id, recorded_at, rows_read, rows_written, rows_deduplicated, rows_rejected FROM _errand.ledger WHERE load_id = {}",
-        quote_text(&load.id())
+        session.capabilities().text(&load.id())
     );
     Ok(session.query(&sql, 1).await?.into_iter().next().map(|row| {
         let text = |at: usize| row.get(at).cloned().flatten().unwrap_or_default();
@@ -117,14 +301,16 @@ pub async fn find(session: &mut dyn Session, load: &Load) -> Result<Option<Done>
 ///
 /// `Definition` when an earlier load of the same step, interval, target and inputs is there.
 pub async fn refuse_second_append(session: &mut dyn Session, load: &Load) -> Result<(), Failure> {
+    let capabilities = session.capabilities();
+    let text = |text: &str| capabilities.text(text);
     let sql = format!(
         "SELECT run_id FROM _errand.ledger WHERE job = {} AND step = {} AND interval_start = {} AND interval_end = {} AND target = {} AND inputs = {}",
-        quote_text(&load.job),
-        quote_text(&load.step),
-        quote_text(&load.interval.start.to_string()),
-        quote_text(&load.interval.end.to_string()),
-        quote_text(&load.target),
-        quote_text(&load.inputs)
+        text(&load.job),
+        text(&load.step),
+        text(&load.interval.start.to_string()),
+        text(&load.interval.end.to_string()),
+        text(&load.target),
+        text(&load.inputs)
     );
     let Some(run) = session.query(&sql, 1).await?.into_iter().flatten().flatten().next() else { return Ok(()) };
     let message = format!("run `{run}` already appended this interval to `{}`, with another configuration of the step", load.target);
@@ -140,23 +326,25 @@ pub async fn refuse_second_append(session: &mut dyn Session, load: &Load) -> Res
 ///
 /// What the warehouse says; a duplicate load id becomes `Transient`, for the next attempt finds it done.
 pub async fn record(session: &mut dyn Session, load: &Load, writer: &Writer, rows: Rows) -> Result<(), Failure> {
-    let commit = writer.commit.as_deref().map_or("NULL".to_owned(), quote_text);
+    let capabilities = session.capabilities();
+    let text = |text: &str| capabilities.text(text);
+    let commit = writer.commit.as_deref().map_or("NULL".to_owned(), text);
     let sql = format!(
         "INSERT INTO _errand.ledger VALUES ({}, {}, {}, {}, {}, {}, {}, {}, {}, {commit}, {}, {}, {}, {}, {})",
-        quote_text(&load.id()),
-        quote_text(&load.job),
-        quote_text(&load.step),
-        quote_text(&load.interval.start.to_string()),
-        quote_text(&load.interval.end.to_string()),
-        quote_text(&load.target),
-        quote_text(&load.inputs),
-        quote_text(&writer.run_id),
+        text(&load.id()),
+        text(&load.job),
+        text(&load.step),
+        text(&load.interval.start.to_string()),
+        text(&load.interval.end.to_string()),
+        text(&load.target),
+        text(&load.inputs),
+        text(&writer.run_id),
         writer.attempt,
         rows.read,
         rows.written,
         rows.deduplicated,
         rows.rejected,
-        quote_text(&writer.now)
+        text(&writer.now)
     );
     session.execute(&sql).await.map(|_| ()).map_err(fenced)
 }
@@ -164,13 +352,14 @@ pub async fn record(session: &mut dyn Session, load: &Load, writer: &Writer, row
 /// A duplicate load id means that another runner was faster.
 #[must_use]
 pub fn fenced(failure: Failure) -> Failure {
-    let duplicate = failure.message.contains("Duplicate key") || failure.message.contains("duplicate key");
-    if duplicate && matches!(failure.code.as_str(), "warehouse::constraint" | "warehouse::conflict") {
-        let message = "another run wrote this interval at the same time and was faster; this one was rolled back";
-        return Failure::new(FailureKind::Transient, "ledger::fenced", message)
-            .help("nothing is lost or doubled: the next attempt finds the work done");
-    }
-    failure
+    if failure.code == "warehouse::duplicate_key" { lost_to_another() } else { failure }
+}
+
+/// Another runner was faster.
+#[must_use]
+pub fn lost_to_another() -> Failure {
+    let message = "another run wrote this interval at the same time and was faster; this one was rolled back";
+    Failure::new(FailureKind::Transient, "ledger::fenced", message).help("nothing is lost or doubled: the next attempt finds the work done")
 }
 
 /// One file that was loaded.
@@ -192,11 +381,9 @@ pub struct LoadedFile {
 ///
 /// What the warehouse says.
 pub async fn known_digests(session: &mut dyn Session, target: &str, path: &str, bytes: u64) -> Result<Vec<String>, Failure> {
-    let sql = format!(
-        "SELECT digest FROM _errand.files WHERE target = {} AND path = {} AND bytes = {bytes}",
-        quote_text(target),
-        quote_text(path)
-    );
+    let capabilities = session.capabilities();
+    let text = |text: &str| capabilities.text(text);
+    let sql = format!("SELECT digest FROM _errand.files WHERE target = {} AND path = {} AND bytes = {bytes}", text(target), text(path));
     Ok(session.query(&sql, 1000).await?.into_iter().flatten().flatten().collect())
 }
 
@@ -206,7 +393,9 @@ pub async fn known_digests(session: &mut dyn Session, target: &str, path: &str, 
 ///
 /// What the warehouse says.
 pub async fn forget_files(session: &mut dyn Session, target: &str) -> Result<(), Failure> {
-    session.execute(&format!("DELETE FROM _errand.files WHERE target = {}", quote_text(target))).await.map(|_| ())
+    let capabilities = session.capabilities();
+    let text = |text: &str| capabilities.text(text);
+    session.execute(&format!("DELETE FROM _errand.files WHERE target = {}", text(target))).await.map(|_| ())
 }
 
 /// Records files; part of the transaction that wrote their rows.
@@ -215,24 +404,28 @@ pub async fn forget_files(session: &mut dyn Session, target: &str) -> Result<(),
 ///
 /// What the warehouse says.
 pub async fn record_files(session: &mut dyn Session, load: &Load, writer: &Writer, files: &[LoadedFile]) -> Result<(), Failure> {
+    let capabilities = session.capabilities();
+    let text = |text: &str| capabilities.text(text);
+    let target = text(&load.target);
     for batch in files.chunks(500) {
+        let known: Vec<String> =
+            batch.iter().map(|file| format!("(path = {} AND digest = {})", text(&file.path), text(&file.digest))).collect();
+        session.execute(&format!("DELETE FROM _errand.files WHERE target = {target} AND ({})", known.join(" OR "))).await?;
         let rows: Vec<String> = batch
             .iter()
             .map(|file| {
                 format!(
-                    "({}, {}, {}, {}, {}, {}, {})",
-                    quote_text(&load.target),
-                    quote_text(&file.path),
+                    "({target}, {}, {}, {}, {}, {}, {})",
+                    text(&file.path),
                     file.bytes,
-                    quote_text(&file.digest),
-                    quote_text(&load.id()),
+                    text(&file.digest),
+                    text(&load.id()),
                     file.rows_read,
-                    quote_text(&writer.now)
+                    text(&writer.now)
                 )
             })
             .collect();
-        let table = format!("{}.files", quote_identifier(SCHEMA));
-        session.execute(&format!("INSERT INTO {table} VALUES {} ON CONFLICT DO NOTHING", rows.join(", "))).await?;
+        session.execute(&format!("INSERT INTO _errand.files VALUES {}", rows.join(", "))).await?;
     }
     Ok(())
 }

@@ -8,9 +8,10 @@ use errand_model::job::TableName;
 use errand_model::value::ColumnType;
 
 use super::super::Attempt;
-use super::{Ingest, existing_columns, reject};
+use super::reject::Rejects;
+use super::{Ingest, existing_columns};
 use crate::source::{FileEntry, Rejected};
-use crate::warehouse::{Session, quote_identifier, quote_list, quote_table, quote_text};
+use crate::warehouse::{Session, quote_exact, quote_exact_list, quote_text};
 
 /// One column on its way: its name here and in the files, the type it gets, the type it has.
 struct Mapped {
@@ -27,16 +28,12 @@ impl Mapped {
     }
 
     fn cast(&self) -> String {
-        if self.needs_cast() {
-            format!("TRY_CAST({} AS {})", quote_identifier(&self.from), self.wanted)
-        } else {
-            quote_identifier(&self.from)
-        }
+        if self.needs_cast() { format!("TRY_CAST({} AS {})", quote_exact(&self.from), self.wanted) } else { quote_exact(&self.from) }
     }
 
     /// True of values that the wanted type would change or cannot hold.
     fn refused(&self) -> Option<String> {
-        let from = quote_identifier(&self.from);
+        let from = quote_exact(&self.from);
         let narrowed = format!("({from} IS NOT NULL AND TRY_CAST({} AS {}) IS DISTINCT FROM {from})", self.cast(), self.found);
         match (self.needs_cast(), self.nullable) {
             (true, true) => Some(narrowed),
@@ -54,7 +51,7 @@ pub(super) async fn stage(
     session: &mut dyn Session,
     staging: &TableName,
     files: &[FileEntry],
-) -> Result<(), Failure> {
+) -> Result<Rejects, Failure> {
     let scan = ingest.capabilities.scan_parquet.ok_or_else(|| {
         let message = format!("warehouse {} cannot read Parquet files of this machine", ingest.capabilities.name);
         Failure::new(FailureKind::Definition, "ingest::no_parquet", message)
@@ -63,7 +60,7 @@ pub(super) async fn stage(
     let source = scan(&paths);
     let columns = columns(ingest, attempt, session, &source, files).await?;
     ingest.tally().open(files.len());
-    let mut list: Vec<String> = columns.iter().map(|column| format!("{} AS {}", column.cast(), quote_identifier(&column.name))).collect();
+    let mut list: Vec<String> = columns.iter().map(|column| format!("{} AS {}", column.cast(), quote_exact(&column.name))).collect();
     if ingest.step.metadata {
         let request = &attempt.run.request;
         let now = request.clock.now().strftime("%Y-%m-%d %H:%M:%S%.6f").to_string();
@@ -74,7 +71,7 @@ pub(super) async fn stage(
     }
     let refused: Vec<String> = columns.iter().filter_map(Mapped::refused).collect();
     let fits = if refused.is_empty() { String::new() } else { format!(" WHERE NOT ({})", refused.join(" OR ")) };
-    let sql = format!("CREATE TABLE {} AS SELECT {} FROM {source}{fits}", quote_table(staging), list.join(", "));
+    let sql = format!("CREATE TABLE {} AS SELECT {} FROM {source}{fits}", ingest.capabilities.quote_table(staging), list.join(", "));
     attempt.send(session, &sql).await.map_err(unreadable)?;
     count(ingest, attempt, session, &source, files, &columns).await?;
     let refusal = ingest.tally().refusal(&ingest.step.table);
@@ -82,14 +79,14 @@ pub(super) async fn stage(
         return Err(refusal);
     }
     let kept = ingest.tally().rows().rejected;
-    let rejects = reject::staging_table(staging);
-    attempt.send(session, &reject::create(&rejects)).await?;
+    let mut rejects = Rejects::open(attempt, session, staging, &ingest.step.table, ingest.load.id()).await?;
     if kept > 0 {
-        let sql = format!("INSERT INTO {} {}", quote_table(&rejects), rejected_rows(&ingest.load.id(), &source, files, &columns));
+        let into = ingest.capabilities.quote_table(rejects.staging());
+        let sql = format!("INSERT INTO {into} {}", rejected_rows(&ingest.load.id(), &source, files, &columns));
         attempt.send(session, &sql).await?;
     }
-    let load_id = ingest.load.id();
-    reject::publish(attempt, session, ingest.step, &rejects, kept, &load_id).await
+    rejects.rows = kept;
+    Ok(rejects)
 }
 
 fn unreadable(failure: Failure) -> Failure {
@@ -112,16 +109,12 @@ async fn columns(
     source: &str,
     files: &[FileEntry],
 ) -> Result<Vec<Mapped>, Failure> {
-    let describe = format!("SELECT column_name, column_type FROM (DESCRIBE SELECT * EXCLUDE (filename, file_row_number) FROM {source})");
     let found: Vec<(String, String)> = session
-        .query(&describe, 10_000)
+        .describe(&format!("SELECT * EXCLUDE (filename, file_row_number) FROM {source}"))
         .await
         .map_err(unreadable)?
         .into_iter()
-        .map(|row| {
-            let mut row = row.into_iter().flatten();
-            (row.next().unwrap_or_default(), row.next().unwrap_or_default())
-        })
+        .map(|column| (column.name, column.type_name))
         .collect();
     let type_name = |kind: ColumnType| (ingest.capabilities.type_name)(kind);
     let existing = existing_columns(session, &ingest.step.table).await?;
@@ -227,21 +220,17 @@ fn rejected_rows(load_id: &str, source: &str, files: &[FileEntry], columns: &[Ma
     };
     let error = case(|column| {
         let expected = quote_text(&format!("expected {}, found `", column.wanted));
-        format!("concat({expected}, coalesce(CAST({} AS VARCHAR), 'NULL'), '`')", quote_identifier(&column.from))
+        format!("concat({expected}, coalesce(CAST({} AS VARCHAR), 'NULL'), '`')", quote_exact(&column.from))
     });
     let refused: Vec<String> = columns.iter().filter_map(Mapped::refused).collect();
-    let data = quote_list(columns.iter().map(|column| column.from.as_str()));
+    let data = quote_exact_list(columns.iter().map(|column| column.from.as_str()));
     format!(
         "SELECT {} AS load_id, {} AS file, file_row_number + 1 AS \"row\", 0 AS line, 0 AS byte_offset, {} AS \"column\", {error} AS error, \
          CAST(to_json(struct_pack({})) AS VARCHAR) AS raw FROM {source} WHERE {}",
         quote_text(load_id),
         relative_path(files),
         case(|column| quote_text(&column.name)),
-        data.split(", ")
-            .zip(columns)
-            .map(|(_, column)| format!("{0} := {0}", quote_identifier(&column.from)))
-            .collect::<Vec<_>>()
-            .join(", "),
+        data.split(", ").zip(columns).map(|(_, column)| format!("{0} := {0}", quote_exact(&column.from))).collect::<Vec<_>>().join(", "),
         refused.join(" OR ")
     )
 }

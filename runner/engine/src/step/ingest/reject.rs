@@ -7,22 +7,22 @@ use errand_model::document::step::SchemaContract;
 use errand_model::failure::{Failure, FailureKind, Place};
 use errand_model::job::{IngestStep, TableName};
 use errand_model::report::Rows;
-use errand_model::value::Limit;
+use errand_model::value::{ColumnType, Limit};
 
 use super::super::Attempt;
 use crate::source::{Batch, Rejected};
-use crate::warehouse::{Session, quote_list, quote_table, quote_text};
+use crate::warehouse::{AppendTarget, Capabilities, Session};
 
 /// Columns of the table of refused rows.
-pub(super) const COLUMNS: [(&str, &str); 8] = [
-    ("load_id", "VARCHAR"),
-    ("file", "VARCHAR"),
-    ("row", "BIGINT"),
-    ("line", "BIGINT"),
-    ("byte_offset", "BIGINT"),
-    ("column", "VARCHAR"),
-    ("error", "VARCHAR"),
-    ("raw", "VARCHAR"),
+pub(super) const COLUMNS: [(&str, ColumnType); 8] = [
+    ("load_id", ColumnType::Text),
+    ("file", ColumnType::Text),
+    ("row", ColumnType::Bigint),
+    ("line", ColumnType::Bigint),
+    ("byte_offset", ColumnType::Bigint),
+    ("column", ColumnType::Text),
+    ("error", ColumnType::Text),
+    ("raw", ColumnType::Text),
 ];
 
 /// Refused rows that are kept when the step fails because of them.
@@ -135,15 +135,79 @@ pub(super) fn table_name(target: &TableName) -> TableName {
     target.sibling(format!("{}__rejected", target.name))
 }
 
-/// Where refused rows stand until the load is published.
-pub(super) fn staging_table(staging: &TableName) -> TableName {
-    staging.sibling(format!("{}_rejected", staging.name))
+/// The statement that makes a table of refused rows.
+fn create(capabilities: &Capabilities, kind: &str, table: &TableName) -> String {
+    let columns: Vec<String> =
+        COLUMNS.iter().map(|(name, kind)| format!("{} {}", capabilities.quote(name), (capabilities.type_name)(*kind))).collect();
+    format!("CREATE {kind} IF NOT EXISTS {} ({})", capabilities.quote_table(table), columns.join(", "))
 }
 
-/// The statement that makes a table of refused rows.
-pub(super) fn create(table: &TableName) -> String {
-    let columns: Vec<String> = COLUMNS.iter().map(|(name, kind)| format!("\"{name}\" {kind}")).collect();
-    format!("CREATE TABLE IF NOT EXISTS {} ({})", quote_table(table), columns.join(", "))
+fn names(capabilities: &Capabilities) -> String {
+    capabilities.quote_list(COLUMNS.iter().map(|(name, _)| *name))
+}
+
+/// Refused rows that are staged, and where they go.
+pub(in crate::step) struct Rejects {
+    staging: TableName,
+    target: TableName,
+    load_id: String,
+    /// How many are staged.
+    pub(in crate::step) rows: u64,
+}
+
+impl Rejects {
+    /// Makes the staging table.
+    pub(super) async fn open(
+        attempt: &mut Attempt,
+        session: &mut dyn Session,
+        staging: &TableName,
+        target: &TableName,
+        load_id: String,
+    ) -> Result<Self, Failure> {
+        let rejects = Self { staging: staging.sibling(format!("{}_rejected", staging.name)), target: table_name(target), load_id, rows: 0 };
+        let capabilities = session.capabilities();
+        attempt.send(session, &create(capabilities, capabilities.staging, &rejects.staging)).await?;
+        Ok(rejects)
+    }
+
+    /// The staging table.
+    pub(super) fn staging(&self) -> &TableName {
+        &self.staging
+    }
+
+    /// What rows are appended to.
+    pub(super) fn append_target(&self) -> AppendTarget {
+        let columns = COLUMNS.map(|(name, kind)| (name.to_owned(), kind)).to_vec();
+        AppendTarget { table: self.staging.clone(), columns }
+    }
+
+    /// Makes the table where they will be kept, if there are any; says whether it is there.
+    pub(in crate::step) async fn prepare(&self, attempt: &mut Attempt, session: &mut dyn Session) -> Result<bool, Failure> {
+        if self.rows > 0 {
+            let create = create(session.capabilities(), "TABLE", &self.target);
+            attempt.send(session, &create).await?;
+        }
+        Ok(self.rows > 0 || session.columns(&self.target).await?.is_some())
+    }
+
+    /// Moves them into their table, instead of those of an attempt that failed; part of the transaction that publishes.
+    pub(in crate::step) async fn publish(&self, attempt: &mut Attempt, session: &mut dyn Session, is_there: bool) -> Result<(), Failure> {
+        let capabilities = session.capabilities();
+        let (target, staging) = (capabilities.quote_table(&self.target), capabilities.quote_table(&self.staging));
+        if is_there {
+            attempt.send(session, &format!("DELETE FROM {target} WHERE load_id = {}", capabilities.text(&self.load_id))).await?;
+        }
+        if self.rows > 0 {
+            let names = names(capabilities);
+            attempt.send(session, &format!("INSERT INTO {target} ({names}) SELECT {names} FROM {staging}")).await?;
+            let are = if self.rows == 1 { "1 refused row is".to_owned() } else { format!("{} refused rows are", self.rows) };
+            attempt.record.warnings.push(format!("{are} in `{}`", self.target));
+        }
+        if capabilities.transactional_ddl {
+            attempt.send(session, &format!("DROP TABLE {staging}")).await?;
+        }
+        Ok(())
+    }
 }
 
 /// Refused rows as a batch of [`COLUMNS`].
@@ -166,31 +230,6 @@ pub(super) fn batch(load_id: &str, rejected: &[Rejected]) -> Result<RecordBatch,
         .map_err(|error| Failure::new(FailureKind::Internal, "ingest::batch", format!("refused rows do not fit their columns: {error}")))
 }
 
-/// Moves staged refused rows into their table, inside the open transaction.
-pub(super) async fn publish(
-    attempt: &mut Attempt,
-    session: &mut dyn Session,
-    step: &IngestStep,
-    staging: &TableName,
-    rows: u64,
-    load_id: &str,
-) -> Result<(), Failure> {
-    let target = table_name(&step.table);
-    if session.columns(&target).await?.is_some() {
-        // What an attempt that failed has kept of this load.
-        attempt.send(session, &format!("DELETE FROM {} WHERE load_id = {}", quote_table(&target), quote_text(load_id))).await?;
-    }
-    if rows > 0 {
-        let names = quote_list(COLUMNS.iter().map(|(name, _)| *name));
-        attempt.send(session, &create(&target)).await?;
-        let sql = format!("INSERT INTO {} ({names}) SELECT {names} FROM {}", quote_table(&target), quote_table(staging));
-        attempt.send(session, &sql).await?;
-        let are = if rows == 1 { "1 refused row is".to_owned() } else { format!("{rows} refused rows are") };
-        attempt.record.warnings.push(format!("{are} in `{target}`"));
-    }
-    attempt.send(session, &format!("DROP TABLE {}", quote_table(staging))).await.map(|_| ())
-}
-
 /// Keeps the first refused rows of a load that failed: instead of those of its last attempt, in a transaction of their own.
 pub(super) async fn keep(
     attempt: &mut Attempt,
@@ -201,25 +240,26 @@ pub(super) async fn keep(
 ) -> Result<(), Failure> {
     let target = table_name(&step.table);
     attempt.ensure_schema(session, &target).await?;
+    let capabilities = session.capabilities();
+    attempt.send(session, &create(capabilities, "TABLE", &target)).await?;
     attempt.send(session, "BEGIN TRANSACTION").await?;
-    attempt.send(session, &create(&target)).await?;
-    let table = quote_table(&target);
-    attempt.send(session, &format!("DELETE FROM {table} WHERE load_id = {}", quote_text(load_id))).await?;
+    let table = capabilities.quote_table(&target);
+    attempt.send(session, &format!("DELETE FROM {table} WHERE load_id = {}", capabilities.text(load_id))).await?;
     for rows in rejected.chunks(200) {
         let tuple = |row: &Rejected| {
-            let column = row.column.as_deref().map_or("NULL".to_owned(), quote_text);
-            let texts = [&row.error, &row.raw].map(|text| quote_text(text)).join(", ");
+            let column = row.column.as_deref().map_or("NULL".to_owned(), |column| capabilities.text(column));
+            let texts = [&row.error, &row.raw].map(|text| capabilities.text(text)).join(", ");
             format!(
                 "({}, {}, {}, {}, {}, {column}, {texts})",
-                quote_text(load_id),
-                quote_text(&row.file),
+                capabilities.text(load_id),
+                capabilities.text(&row.file),
                 row.row,
                 row.line,
                 row.byte_offset
             )
         };
         let values: Vec<String> = rows.iter().map(tuple).collect();
-        let names = quote_list(COLUMNS.iter().map(|(name, _)| *name));
+        let names = names(capabilities);
         attempt.send(session, &format!("INSERT INTO {table} ({names}) VALUES {}", values.join(", "))).await?;
     }
     attempt.send(session, "COMMIT").await.map(|_| ())

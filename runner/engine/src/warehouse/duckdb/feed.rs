@@ -16,8 +16,8 @@ use duckdb::vtab::arrow::{record_batch_to_duckdb_data_chunk, to_duckdb_logical_t
 use duckdb::vtab::{BindInfo, InitInfo, TableFunctionInfo, VTab};
 use errand_model::failure::Failure;
 
-use super::failure;
-use crate::warehouse::{AppendTarget, Chunk, NextChunk, quote_list, quote_table};
+use super::{CAPABILITIES, failure};
+use crate::warehouse::{AppendTarget, Chunk, NextChunk};
 
 /// The table function; its argument is the number of a feed.
 const FUNCTION: &str = "_errand_feed";
@@ -56,8 +56,8 @@ fn statements(
     loop {
         let Some(table) = lock(feed).open()? else { return Ok(()) };
         let target = &targets[table];
-        let columns = quote_list(target.columns.iter().map(String::as_str));
-        let sql = format!("INSERT INTO {} ({columns}) SELECT * FROM {FUNCTION}({number})", quote_table(&target.table));
+        let columns = CAPABILITIES.quote_list(target.columns.iter().map(|(name, _)| name.as_str()));
+        let sql = format!("INSERT INTO {} ({columns}) SELECT * FROM {FUNCTION}({number})", CAPABILITIES.quote_table(&target.table));
         let inserted = connection.execute(&sql, []);
         if let Some(failure) = lock(feed).failure.take() {
             return Err(failure);

@@ -1,127 +1,104 @@
-//! Which files a path or a pattern under a directory names.
+//! A directory of this machine as a store.
 
 use std::fs::{self, File};
-use std::io::Read;
-use std::path::{Component, Path, PathBuf};
+use std::io::{ErrorKind, Read};
+use std::path::{Path, PathBuf};
 
+use bytes::Bytes;
 use errand_model::failure::{Failure, FailureKind};
-use globset::{GlobBuilder, GlobMatcher};
 use jiff::Timestamp;
-use sha2::{Digest, Sha256};
-use tokio_util::sync::CancellationToken;
+
+use super::FileEntry;
+use super::glob::Pattern;
 
 /// Deepest directory under a connection that is looked into.
 const DEEPEST: usize = 32;
 
-/// One file of a directory connection.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FileEntry {
-    /// Its path relative to the connection, with `/`.
-    pub path: String,
-    /// Where it lies.
-    pub absolute: PathBuf,
-    /// Its size as it lies there.
-    pub bytes: u64,
-    /// When it was last changed, where the file system says.
-    pub modified: Option<Timestamp>,
-}
-
-/// The regular files under `root` that `pattern` names, sorted by path; none when nothing matches.
-///
-/// A pattern knows `*`, `**`, `?`, `[ab]` and `{a,b}`; a `*` does not cross `/`.
-///
-/// # Errors
-///
-/// When `root` is no directory, the pattern is wrong or leaves the root, or a symbolic link does.
-pub fn list(root: &Path, pattern: &str) -> Result<Vec<FileEntry>, Failure> {
-    check(pattern)?;
+/// The regular files under `root` that `pattern` names, sorted by path.
+pub(super) fn list(root: &Path, pattern: &str) -> Result<Vec<FileEntry>, Failure> {
+    let pattern = Pattern::parse(pattern)?;
     let root = root.canonicalize().ok().filter(|root| root.is_dir()).ok_or_else(|| {
-        definition("source::no_directory", format!("the directory `{}` does not exist", root.display()))
+        Failure::new(FailureKind::Definition, "source::no_directory", format!("the directory `{}` does not exist", root.display()))
             .help("create it, or correct `path` of the connection in `errand.yaml`")
     })?;
-    let matcher = matcher(pattern)?;
-    let mut walk = Walk { root: &root, matcher: &matcher, found: Vec::new() };
-    if pattern.contains(['*', '?', '[', ']', '{', '}', '\\']) {
-        let fixed: Vec<&str> = pattern.split('/').take_while(|part| !part.contains(['*', '?', '[', ']', '{', '}', '\\'])).collect();
-        walk.directory(&fixed.join("/"), 0)?;
+    let mut walk = Walk { root: &root, pattern: Some(&pattern), found: Vec::new() };
+    if pattern.is_literal() {
+        walk.entry(&pattern.directory(), 0, true)?;
     } else {
-        walk.entry(pattern, 0, true)?;
+        walk.directory(&pattern.directory(), 0)?;
     }
     walk.found.sort_by(|a, b| a.path.cmp(&b.path));
     Ok(walk.found)
 }
 
-/// SHA-256 of a file's content as it lies there, in hex.
-///
-/// # Errors
-///
-/// When it cannot be read, or is cancelled.
-pub fn digest(entry: &FileEntry, cancelled: &CancellationToken) -> Result<String, Failure> {
-    let unreadable = |error: std::io::Error| unreadable(&entry.path, &error);
-    let mut file = File::open(&entry.absolute).map_err(unreadable)?;
-    let mut hash = Sha256::new();
-    let mut buffer = vec![0; 256 * 1024];
-    loop {
-        match file.read(&mut buffer).map_err(unreadable)? {
-            0 => return Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()),
-            read => hash.update(&buffer[..read]),
-        }
-        if cancelled.is_cancelled() {
-            return Err(Failure::new(FailureKind::Cancelled, "source::cancelled", "reading the files was cancelled"));
+/// The regular file with this very path.
+pub(super) fn head(root: &Path, key: &str) -> Result<Option<FileEntry>, Failure> {
+    let Ok(root) = root.canonicalize() else { return Ok(None) };
+    let mut walk = Walk { root: &root, pattern: None, found: Vec::new() };
+    walk.entry(key, 0, true)?;
+    Ok(walk.found.pop())
+}
+
+/// The content of a file of at most `limit` bytes.
+pub(super) fn get_small(path: &Path, limit: u64) -> Result<Option<Bytes>, Failure> {
+    let shown = path.display().to_string();
+    let mut content = Vec::new();
+    match File::open(path).and_then(|file| file.take(limit + 1).read_to_end(&mut content)) {
+        Ok(_) if content.len() as u64 > limit => Err(super::too_large(&shown, limit)),
+        Ok(_) => Ok(Some(Bytes::from(content))),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(None),
+        Err(error) => Err(unreadable(&shown, &error)),
+    }
+}
+
+/// Removes files that are there.
+pub(super) fn remove(paths: &[PathBuf]) -> Result<(), Failure> {
+    for path in paths {
+        match fs::remove_file(path) {
+            Ok(()) => {}
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(unwritable("remove", path, &error)),
         }
     }
+    Ok(())
 }
 
 /// Whether a file is still what it was when it was listed.
-///
-/// # Errors
-///
-/// `Transient` when its size or time of change differ: what was read of it may be half of the one and half of the other.
-pub fn check_unchanged(entry: &FileEntry) -> Result<(), Failure> {
-    let metadata = std::fs::metadata(&entry.absolute).map_err(|error| unreadable(&entry.path, &error))?;
-    let modified = metadata.modified().ok().and_then(|time| Timestamp::try_from(time).ok());
-    if metadata.len() == entry.bytes && modified == entry.modified {
+pub(super) fn check_unchanged(entry: &FileEntry) -> Result<(), Failure> {
+    let metadata = fs::metadata(&entry.absolute).map_err(|error| unreadable(&entry.path, &error))?;
+    if metadata.len() == entry.bytes && modified(&metadata) == entry.modified {
         return Ok(());
     }
-    let message = format!("`{}` changed while it was read", entry.path);
-    Err(Failure::new(FailureKind::Transient, "source::changed", message)
-        .help("write files under another name and rename them when they are whole"))
+    Err(super::changed(&entry.path))
 }
 
-fn definition(code: &str, message: String) -> Failure {
-    Failure::new(FailureKind::Definition, code, message)
-}
-
-fn unreadable(path: &str, error: &std::io::Error) -> Failure {
+pub(super) fn unreadable(path: &str, error: &std::io::Error) -> Failure {
     Failure::new(FailureKind::Rejected, "source::unreadable", format!("cannot read `{path}`: {error}"))
         .help("check that it is there and readable for the user that runs `errand`")
 }
 
-fn check(pattern: &str) -> Result<(), Failure> {
-    let inside = Path::new(pattern).components().all(|part| matches!(part, Component::Normal(_)));
-    if inside && !pattern.is_empty() && !pattern.split('/').any(|part| part.is_empty() || part == ".") {
-        return Ok(());
-    }
-    Err(definition("source::path", format!("`{pattern}` is not a path inside of the connection"))
-        .help("write it relative to the connection's directory, without `.`, `..` and a leading `/`"))
+pub(super) fn unwritable(verb: &str, path: &Path, error: &std::io::Error) -> Failure {
+    Failure::new(FailureKind::Permanent, "store::file", format!("cannot {verb} `{}`: {error}", path.display()))
+        .help("check free space and permissions")
 }
 
-fn matcher(pattern: &str) -> Result<GlobMatcher, Failure> {
-    let glob = GlobBuilder::new(pattern).literal_separator(true).backslash_escape(true).build();
-    glob.map(|glob| glob.compile_matcher()).map_err(|error| {
-        definition("source::path", format!("`{pattern}` is not a pattern: {}", error.kind())).help("see `path` in the reference")
-    })
+fn modified(metadata: &fs::Metadata) -> Option<Timestamp> {
+    metadata.modified().ok().and_then(|time| Timestamp::try_from(time).ok())
 }
 
 struct Walk<'a> {
     root: &'a Path,
-    matcher: &'a GlobMatcher,
+    /// None when only one path is asked for.
+    pattern: Option<&'a Pattern>,
     found: Vec<FileEntry>,
 }
 
 impl Walk<'_> {
     /// Looks into a directory, given relative to the root; one that is not there holds no files.
     fn directory(&mut self, path: &str, depth: usize) -> Result<(), Failure> {
+        if depth > 0 && self.pattern.is_some_and(Pattern::is_flat) {
+            return Ok(());
+        }
         let absolute = self.root.join(path);
         if absolute.is_symlink() || !path.is_empty() {
             match self.inside(path, &absolute)? {
@@ -157,7 +134,7 @@ impl Walk<'_> {
         if link.is_dir() {
             return if only { Ok(()) } else { self.directory(path, depth) };
         }
-        let matches = only || self.matcher.is_match(path);
+        let matches = only || self.pattern.is_some_and(|pattern| pattern.is_match(path));
         if !matches && !link.is_symlink() {
             return Ok(());
         }
@@ -169,8 +146,7 @@ impl Walk<'_> {
             Err(_) => return Ok(()),
         };
         let Some(real) = self.inside(path, &absolute)? else { return Ok(()) };
-        let modified = meta.modified().ok().and_then(|time| Timestamp::try_from(time).ok());
-        self.found.push(FileEntry { path: path.to_owned(), absolute: real, bytes: meta.len(), modified });
+        self.found.push(FileEntry::of_file(path.to_owned(), real, meta.len(), modified(&meta)));
         Ok(())
     }
 
@@ -193,7 +169,7 @@ impl Walk<'_> {
 mod tests {
     use std::fs;
 
-    use super::{digest, list};
+    use super::list;
 
     fn paths(root: &std::path::Path, pattern: &str) -> Vec<String> {
         list(root, pattern).expect("listed").into_iter().map(|entry| entry.path).collect()
@@ -218,7 +194,7 @@ mod tests {
         );
         let entry = &list(root.path(), "a.csv").expect("listed")[0];
         assert!(entry.bytes == 4 && entry.modified.is_some());
-        assert_eq!(digest(entry, &tokio_util::sync::CancellationToken::new()).expect("read")[..8], *"309b0e45");
+        assert_eq!(entry.digest().expect("read")[..8], *"309b0e45");
     }
 
     #[test]

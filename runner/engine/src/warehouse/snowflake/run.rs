@@ -1,0 +1,397 @@
+//! One statement from its submission to its outcome, whatever happens on the way.
+//!
+//! A statement is sent again only when it is known that the server never took it, or when it changes nothing. An outcome that nobody told
+//! is looked up in the server's records from a session of its own; until it is known, nothing is repeated.
+
+use std::pin::pin;
+use std::time::Duration;
+
+use errand_model::failure::{Failure, FailureKind};
+use snowflake_connector_rs::{ErrorKind, QueryOptions, ResultCursor, ResultTable};
+use tokio_util::sync::CancellationToken;
+
+use super::account::Account;
+use super::connection::{Connection, pause};
+use super::error::{self, Trouble};
+use super::history::{self, Entry, State, Wanted};
+use super::statement::{self, Class};
+use crate::clock::Clock;
+use crate::warehouse::Purpose;
+
+/// The server ends a statement at its own limit; the client waits this much longer for the news.
+const MARGIN: Duration = Duration::from_secs(20);
+/// Without a limit: longer than any statement may run.
+const FOREVER: Duration = Duration::from_secs(8 * 24 * 3600);
+/// How often one statement is sent at most.
+const TRIES: u32 = 4;
+/// When the records are first asked about a statement that runs on, and how often after that.
+const FIRST_LOOK: Duration = Duration::from_secs(15);
+const NEXT_LOOK: Duration = Duration::from_secs(30);
+/// An answer that did not come this long after the records say that the statement ended is lost.
+const GRACE: Duration = Duration::from_secs(10);
+/// Time for an abort, and for the statement to end after it.
+const ABORT: Duration = Duration::from_secs(8);
+const ABORT_PAUSE: Duration = Duration::from_millis(500);
+/// How long the records may take to show a statement that the server took.
+const LOOKS_FOR_ABSENCE: u32 = 4;
+/// Tries and first time limit for one chunk of a result; the limit doubles.
+const CHUNK_TRIES: u32 = 3;
+const CHUNK_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What became of a statement that ended well.
+pub(super) struct Answer {
+    /// Its result; none where only the records told the outcome.
+    pub(super) cursor: Option<ResultCursor>,
+    /// Rows by the records, where there is no result.
+    pub(super) rows: u64,
+    query_id: String,
+}
+
+/// The state of one [`Session`](crate::warehouse::Session).
+pub(super) struct Runner {
+    pub(super) account: std::sync::Arc<Account>,
+    pub(super) purpose: Purpose,
+    connection: Option<Connection>,
+    pub(super) in_transaction: bool,
+    /// Id of the last statement that the server answered.
+    pub(super) last_id: Option<String>,
+    /// Tags of all sessions so far.
+    pub(super) tags: Vec<String>,
+    statements: u64,
+}
+
+impl Runner {
+    /// A session that is logged in.
+    pub(super) async fn open(account: std::sync::Arc<Account>, purpose: &Purpose) -> Result<Self, Failure> {
+        let purpose = purpose.clone();
+        let mut runner = Self { account, purpose, connection: None, in_transaction: false, last_id: None, tags: Vec::new(), statements: 0 };
+        let cancelled = runner.purpose.cancelled.clone();
+        runner.ready(false, &cancelled).await?;
+        Ok(runner)
+    }
+
+    /// Runs one statement.
+    pub(super) async fn run(&mut self, sql: &str, cancelled: &CancellationToken) -> Result<Answer, Failure> {
+        let class = statement::classify(sql)?;
+        let mut tries = 0;
+        loop {
+            if cancelled.is_cancelled() {
+                return Err(error::cancelled());
+            }
+            tries += 1;
+            self.ready(class == Class::Begin, cancelled).await?;
+            let answer = match self.submit(sql, cancelled).await {
+                Ok(cursor) => Some(Answer { query_id: cursor.query_id().to_owned(), cursor: Some(cursor), rows: 0 }),
+                Err(trouble) => self.decide(trouble, class, sql, tries, cancelled).await?,
+            };
+            if let Some(answer) = answer {
+                match class {
+                    Class::Begin => self.in_transaction = true,
+                    Class::Commit | Class::Rollback => self.in_transaction = false,
+                    Class::Read | Class::Write => {}
+                }
+                self.answered(&answer.query_id);
+                return Ok(answer);
+            }
+            pause(tries, cancelled).await?;
+        }
+    }
+
+    /// The next chunk of a result, under a time limit.
+    pub(super) async fn chunk(&self, cursor: &mut ResultCursor, cancelled: &CancellationToken) -> Result<Option<ResultTable>, Failure> {
+        let mut tries = 0;
+        loop {
+            let read = tokio::select! {
+                read = tokio::time::timeout(CHUNK_TIMEOUT * 2_u32.pow(tries), cursor.next_table()) => read,
+                () = cancelled.cancelled() => return Err(error::cancelled()),
+            };
+            tries += 1;
+            let why = match read {
+                Ok(Ok(table)) => return Ok(table),
+                Ok(Err(problem)) if problem.kind() == ErrorKind::Network || problem.kind() == ErrorKind::Timeout => problem.to_string(),
+                Ok(Err(problem)) => return Err(error::internal(&problem.to_string())),
+                Err(_) => "no bytes of a result came in time".to_owned(),
+            };
+            if tries == CHUNK_TRIES {
+                return Err(error::lost(&format!("a part of the result cannot be read: {why}"), Some(cursor.query_id())));
+            }
+            tracing::debug!(query_id = cursor.query_id(), why, tries, "result chunk is read again");
+        }
+    }
+
+    /// Undoes the open transaction, even when the run is cancelled.
+    pub(super) async fn rollback(&mut self) -> Result<(), Failure> {
+        if !self.in_transaction || self.connection.is_none() {
+            self.in_transaction = false;
+            return Ok(());
+        }
+        let undone = tokio::time::timeout(MARGIN, self.run("ROLLBACK", &CancellationToken::new())).await;
+        self.in_transaction = false;
+        match undone {
+            Ok(Ok(_)) => Ok(()),
+            // A session that is gone takes its transaction with it.
+            Ok(Err(failure)) => {
+                self.connection = None;
+                if failure.code == "warehouse::connection_lost" { Ok(()) } else { Err(failure) }
+            }
+            Err(_) => {
+                self.connection = None;
+                Err(error::lost("no answer to the rollback in time", None))
+            }
+        }
+    }
+
+    /// A session for questions to the records, apart from the one that works.
+    pub(super) async fn companion(&self, cancelled: &CancellationToken) -> Result<Connection, Failure> {
+        Connection::open(&self.account, &self.purpose, cancelled).await
+    }
+
+    /// Sees to it that there is a session with time left. Inside a transaction there is one already.
+    async fn ready(&mut self, begins: bool, cancelled: &CancellationToken) -> Result<(), Failure> {
+        if !self.in_transaction && self.connection.as_ref().is_some_and(|connection| connection.is_old(begins)) {
+            tracing::debug!("session is replaced before it expires");
+            self.connection = None;
+        }
+        if self.connection.is_none() {
+            let connection = Connection::open(&self.account, &self.purpose, cancelled).await?;
+            self.tags.push(connection.tag.clone());
+            self.connection = Some(connection);
+        }
+        Ok(())
+    }
+
+    /// Remembers a statement whose outcome is known.
+    fn answered(&mut self, query_id: &str) {
+        if let Some(connection) = &mut self.connection {
+            connection.answered.insert(query_id.to_owned());
+        }
+        self.last_id = Some(query_id.to_owned());
+    }
+
+    async fn submit(&mut self, sql: &str, cancelled: &CancellationToken) -> Result<ResultCursor, Trouble> {
+        let Some(connection) = &self.connection else { return Err(Trouble::Expired) };
+        let deadline = self.purpose.statement_timeout.map_or(FOREVER, |timeout| timeout + MARGIN);
+        let options = QueryOptions::new().with_query_response_timeout(deadline).with_query_cancel_request_timeout(ABORT);
+        let handle = connection.session.query_handle_with_options(sql.to_owned(), options).map_err(|error| error::trouble(&error, sql))?;
+        let request_id = handle.request_id().to_owned();
+        let canceller = handle.canceller();
+        self.statements += 1;
+        tracing::info!(request_id, statement = self.statements, "statement goes to snowflake");
+        let stopwatch = Clock::system().stopwatch();
+        let mut execution = pin!(handle.execute());
+        let answer = tokio::select! {
+            answer = &mut execution => answer,
+            entry = self.watch(connection) => {
+                return Err(Trouble::Unknown { query_id: Some(entry.query_id), why: "the answer did not come".to_owned() });
+            }
+            () = cancelled.cancelled() => {
+                // An abort that is faster than the statement finds nothing to end: hence the repetition.
+                let abort = async {
+                    loop {
+                        let aborted = canceller.cancel().await;
+                        tracing::info!(request_id, accepted = aborted.is_ok(), "statement is cancelled");
+                        tokio::time::sleep(ABORT_PAUSE).await;
+                    }
+                };
+                let ended = tokio::time::timeout(ABORT, async { tokio::select! { ended = &mut execution => Some(ended), () = abort => None } });
+                match ended.await.ok().flatten() {
+                    // What ended well before the abort reached it, a commit above all, is not undone by calling it cancelled.
+                    Some(Ok(cursor)) => Ok(cursor),
+                    Some(Err(_)) | None => return Err(Trouble::Failed(error::cancelled())),
+                }
+            }
+        };
+        match answer {
+            Ok(cursor) => {
+                tracing::info!(request_id, query_id = cursor.query_id(), ms = stopwatch.elapsed_ms(), "statement is answered");
+                Ok(cursor)
+            }
+            Err(problem) => {
+                tracing::info!(request_id, query_id = problem.query_id(), ms = stopwatch.elapsed_ms(), error = %problem, "statement has no result");
+                if problem.kind() == ErrorKind::Timeout && stopwatch.elapsed() >= deadline {
+                    // Best effort: the server has a limit of its own.
+                    let aborted = tokio::time::timeout(ABORT, canceller.cancel()).await;
+                    tracing::debug!(request_id, accepted = matches!(aborted, Ok(Ok(_))), "statement past its time is cancelled");
+                }
+                let trouble = error::trouble(&problem, sql);
+                if let (Trouble::Failed(_), Some(id)) = (&trouble, problem.query_id()) {
+                    self.answered(id);
+                }
+                Err(trouble)
+            }
+        }
+    }
+
+    /// Follows a statement that runs on: its id is logged, and its end noticed though no answer comes.
+    async fn watch(&self, connection: &Connection) -> Entry {
+        tokio::time::sleep(FIRST_LOOK).await;
+        // Without the records there is nothing to follow: the deadline of the statement decides.
+        let Ok(companion) = self.companion(&CancellationToken::new()).await else { return std::future::pending().await };
+        let (mut logged, mut ended) = (false, false);
+        loop {
+            match history::find(&companion.session, Wanted::LastOf(&connection.tag, &connection.answered)).await {
+                Ok(Some(entry)) => {
+                    if !logged {
+                        logged = true;
+                        tracing::info!(query_id = entry.query_id, "statement runs on");
+                    }
+                    if entry.state() != State::Running {
+                        if ended {
+                            return entry;
+                        }
+                        ended = true;
+                        tokio::time::sleep(GRACE).await;
+                        continue;
+                    }
+                }
+                Ok(None) => {}
+                Err(problem) => {
+                    tracing::debug!(error = %problem, "query history cannot be read");
+                    return std::future::pending().await;
+                }
+            }
+            tokio::time::sleep(NEXT_LOOK).await;
+        }
+    }
+
+    /// What to do about a statement without a result: `None` sends it again.
+    async fn decide(
+        &mut self,
+        trouble: Trouble,
+        class: Class,
+        sql: &str,
+        tries: u32,
+        cancelled: &CancellationToken,
+    ) -> Result<Option<Answer>, Failure> {
+        match trouble {
+            Trouble::Failed(failure) => Err(failure),
+            Trouble::Expired => {
+                self.connection = None;
+                if std::mem::take(&mut self.in_transaction) {
+                    return Err(error::lost("the session ended inside the transaction", None));
+                }
+                if tries < TRIES { Ok(None) } else { Err(error::unreachable("every new session ended at once")) }
+            }
+            Trouble::Unsent(_) if tries < TRIES => Ok(None),
+            Trouble::Unsent(why) => {
+                self.connection = None;
+                Err(if std::mem::take(&mut self.in_transaction) { error::lost(&why, None) } else { error::unreachable(&why) })
+            }
+            Trouble::Unknown { query_id, why } => {
+                tracing::warn!(query_id, why, "outcome of a statement is not known, it is looked up");
+                let outcome = self.follow(query_id.as_deref(), cancelled).await?;
+                self.conclude(outcome, &Loss { query_id, why, class, again: tries < TRIES }, sql)
+            }
+        }
+    }
+
+    fn conclude(&mut self, outcome: Outcome, loss: &Loss, sql: &str) -> Result<Option<Answer>, Failure> {
+        let session_is_over = loss.why.contains("session");
+        if session_is_over {
+            self.connection = None;
+        }
+        // A commit or a rollback that was done leaves nothing behind in the session.
+        let ends_transaction = matches!(loss.class, Class::Commit | Class::Rollback);
+        let transaction_is_gone = session_is_over && self.in_transaction && !ends_transaction;
+        match outcome {
+            Outcome::Done(answer) if !transaction_is_gone => Ok(Some(answer)),
+            Outcome::Failed(entry) if !transaction_is_gone => {
+                self.answered(&entry.query_id);
+                Err(entry.failure(sql))
+            }
+            Outcome::Absent if loss.again && !transaction_is_gone => Ok(None),
+            Outcome::Unknown if loss.again && !transaction_is_gone && loss.class == Class::Read && !is_deadline(&loss.why) => Ok(None),
+            Outcome::Unknown if is_deadline(&loss.why) && (self.in_transaction || loss.class == Class::Read) && !ends_transaction => {
+                let message = format!("{} (query {})", loss.why, loss.query_id.as_deref().unwrap_or("unknown"));
+                Err(Failure::new(FailureKind::Timeout, "warehouse::statement_timeout", message)
+                    .help("give the step more time with `timeout`, or the work a larger warehouse"))
+            }
+            _ => {
+                self.connection = None;
+                self.in_transaction = false;
+                Err(error::lost(&loss.why, loss.query_id.as_deref()))
+            }
+        }
+    }
+
+    /// Finds out what became of a statement, from a fresh session; waits until it has ended.
+    async fn follow(&self, query_id: Option<&str>, cancelled: &CancellationToken) -> Result<Outcome, Failure> {
+        let companion = match self.companion(cancelled).await {
+            Ok(companion) => companion,
+            Err(failure) if failure.kind == FailureKind::Cancelled => return Err(failure),
+            Err(_) => return Ok(Outcome::Unknown),
+        };
+        let wanted = match (query_id, &self.connection) {
+            (Some(id), _) => Wanted::Id(id),
+            (None, Some(connection)) => Wanted::LastOf(&connection.tag, &connection.answered),
+            (None, None) => return Ok(Outcome::Unknown),
+        };
+        let (mut missing, mut looks) = (0, 0);
+        loop {
+            looks += 1;
+            let found = tokio::select! {
+                found = history::find(&companion.session, wanted) => found,
+                () = cancelled.cancelled() => return Err(error::cancelled()),
+            };
+            let entry = match found {
+                Ok(entry) => entry,
+                Err(problem) => {
+                    tracing::debug!(error = %problem, "query history cannot be read");
+                    return Ok(self.by_result(&companion, query_id).await);
+                }
+            };
+            match entry {
+                None if missing == LOOKS_FOR_ABSENCE => return Ok(Outcome::Absent),
+                None => missing += 1,
+                Some(entry) => match entry.state() {
+                    State::Failed => return Ok(Outcome::Failed(entry)),
+                    State::Done => {
+                        let cursor = history::result(&companion.session, &entry.query_id).await.ok();
+                        return Ok(Outcome::Done(Answer { cursor, rows: entry.rows(), query_id: entry.query_id }));
+                    }
+                    State::Running => {
+                        missing = 0;
+                        tracing::info!(query_id = entry.query_id, looks, "statement runs on");
+                        if pause(looks, cancelled).await.is_err() {
+                            history::cancel(&companion.session, &entry.query_id).await.map_err(|_| error::cancelled())?;
+                            return Err(error::cancelled());
+                        }
+                        continue;
+                    }
+                },
+            }
+            pause(looks, cancelled).await?;
+        }
+    }
+
+    /// Without the records, a result that is there says that its statement ended well.
+    async fn by_result(&self, companion: &Connection, query_id: Option<&str>) -> Outcome {
+        let Some(query_id) = query_id else { return Outcome::Unknown };
+        match history::result(&companion.session, query_id).await {
+            Ok(cursor) => Outcome::Done(Answer { cursor: Some(cursor), rows: 0, query_id: query_id.to_owned() }),
+            Err(_) => Outcome::Unknown,
+        }
+    }
+}
+
+/// What the records say of a statement.
+enum Outcome {
+    Done(Answer),
+    Failed(Entry),
+    /// The server never took it.
+    Absent,
+    Unknown,
+}
+
+/// A statement whose answer was lost.
+struct Loss {
+    query_id: Option<String>,
+    why: String,
+    class: Class,
+    again: bool,
+}
+
+/// Whether the client gave up waiting, rather than the connection.
+fn is_deadline(why: &str) -> bool {
+    why.starts_with("timed out waiting for query response")
+}

@@ -1,0 +1,104 @@
+//! What one statement is, as far as sessions must know: whether it may be sent twice, and what it does to the transaction.
+
+use errand_model::failure::{Failure, FailureKind};
+
+/// The sort of a statement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Class {
+    /// Changes nothing: may be sent again.
+    Read,
+    /// Opens a transaction.
+    Begin,
+    /// Makes it last.
+    Commit,
+    /// Undoes it.
+    Rollback,
+    /// Anything else.
+    Write,
+}
+
+/// The class of a statement by its first words.
+///
+/// # Errors
+///
+/// `warehouse::refused` for `PUT` and `GET`: the server would say that they succeeded and move nothing.
+pub(super) fn classify(sql: &str) -> Result<Class, Failure> {
+    let mut rest = skip(sql);
+    if rest.starts_with('(') {
+        return Ok(Class::Read);
+    }
+    let first = word(&mut rest);
+    Ok(match first.as_str() {
+        "SELECT" | "WITH" | "SHOW" | "DESC" | "DESCRIBE" | "EXPLAIN" | "LIST" | "LS" | "VALUES" => Class::Read,
+        // `BEGIN` alone opens a transaction; before statements it opens a block of Snowflake's scripting.
+        "BEGIN" => match word(&mut rest).as_str() {
+            "" if rest.trim_end_matches(';').trim().is_empty() => Class::Begin,
+            "TRANSACTION" | "WORK" | "NAME" => Class::Begin,
+            _ => Class::Write,
+        },
+        "START" => Class::Begin,
+        "COMMIT" => Class::Commit,
+        "ROLLBACK" => Class::Rollback,
+        "PUT" | "GET" => {
+            let message = format!("`{first}` moves files between a stage and the machine of the client, which errand does not do");
+            let failure = Failure::new(FailureKind::Permanent, "warehouse::refused", message);
+            return Err(failure.help("use an `ingest` step to load files, and an `export` step to write them"));
+        }
+        _ => Class::Write,
+    })
+}
+
+/// The text from its first word on.
+fn skip(mut sql: &str) -> &str {
+    loop {
+        sql = sql.trim_start();
+        if sql.starts_with("--") || sql.starts_with("//") {
+            sql = sql.find('\n').map_or("", |end| &sql[end..]);
+        } else if let Some(comment) = sql.strip_prefix("/*") {
+            sql = comment.find("*/").map_or("", |end| &comment[end + 2..]);
+        } else {
+            return sql;
+        }
+    }
+}
+
+fn word(sql: &mut &str) -> String {
+    let text = skip(sql);
+    let end = text.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).unwrap_or(text.len());
+    *sql = &text[end..];
+    text[..end].to_ascii_uppercase()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_changes_nothing_may_be_sent_twice() {
+        for (sql, class) in [
+            ("select 1", Class::Read),
+            ("-- a\n/* b */ // c\n With x as (select 1) select * from x", Class::Read),
+            ("(select 1)", Class::Read),
+            ("insert into t select 1", Class::Write),
+            ("call p()", Class::Write),
+            ("copy into t from @s", Class::Write),
+            ("begin", Class::Begin),
+            ("BEGIN TRANSACTION", Class::Begin),
+            ("start transaction", Class::Begin),
+            ("begin\n let x := 1; return x; end", Class::Write),
+            ("commit", Class::Commit),
+            ("rollback;", Class::Rollback),
+            ("", Class::Write),
+        ] {
+            assert_eq!(classify(sql).expect("a class"), class, "{sql}");
+        }
+    }
+
+    #[test]
+    fn files_of_the_client_are_refused() {
+        for sql in ["put file:///tmp/x @s", " /* x */ GET @s file:///tmp"] {
+            let failure = classify(sql).expect_err("refused");
+            assert_eq!((failure.code.as_str(), failure.help.is_some()), ("warehouse::refused", true));
+        }
+    }
+}
