@@ -16,12 +16,12 @@ demo:
 
 ## formatting, lints, every test
 test: setup lint build
-	cargo nextest run --locked --workspace --profile $(NEXTEST_PROFILE)
+	@tests/services run cargo nextest run --locked --workspace --profile $(NEXTEST_PROFILE)
 	cargo test --locked --doc --workspace --quiet
 
-## speed and memory beside DuckDB's own loader
-bench: build
-	$(CARGO_TARGET_DIR)/debug/bench
+## speed and memory beside DuckDB's own loader, psql, and other movers; `make bench BENCH="--only postgres"` measures one group
+bench: build setup
+	@tests/services run $(CARGO_TARGET_DIR)/debug/bench $(BENCH)
 
 lint:
 	cargo fmt --all --check

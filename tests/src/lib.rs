@@ -7,6 +7,13 @@
 pub mod condition;
 pub mod errand;
 pub mod git_server;
+pub mod postgres;
 pub mod program;
 pub mod project;
+pub mod proxy;
 pub mod repository;
+pub mod s3;
+pub mod s3_fault;
+pub mod services;
+pub mod snowflake;
+pub mod snowflake_server;

@@ -94,8 +94,8 @@ fn a_report_says_what_ran() {
     assert_eq!((report["version"].as_u64(), report["attempt"].as_u64()), (Some(1), Some(1)));
     assert_eq!(report["interval"]["start"], "2026-01-05T00:00:00Z");
     assert!(report["peak_memory_bytes"].as_u64().is_some_and(|bytes| bytes > 1 << 20));
-    let statement = &run.attempt("one")["statements"][1];
-    assert_eq!((statement["id"].as_str(), statement["place"].as_str()), (Some("one.1.2"), Some("jobs/load/job.yaml:8")), "{statement}");
+    let statement = &run.attempt("one")["statements"][0];
+    assert_eq!((statement["id"].as_str(), statement["place"].as_str()), (Some("one.1.1"), Some("jobs/load/job.yaml:8")), "{statement}");
     assert!(project.value("from t").starts_with("run-1|load|2026-01-06"));
 }
 

@@ -53,7 +53,7 @@ impl Format {
         }
     }
 
-    fn extension(self) -> &'static str {
+    pub(crate) fn extension(self) -> &'static str {
         match self {
             Self::GzipCsv => "csv.gz",
             Self::Csv | Self::Jsonl | Self::Parquet => self.word(),
@@ -62,9 +62,14 @@ impl Format {
 
     /// The rows of a file, as DuckDB reads them with columns and dialect told, nothing guessed.
     pub(crate) fn scan(self, file: &Path) -> String {
+        self.scan_of(file, &COLUMNS)
+    }
+
+    /// The same of a file with other columns.
+    pub(crate) fn scan_of(self, file: &Path, columns: &[(&str, &str)]) -> String {
         let file = file.display();
         let columns: Vec<String> =
-            COLUMNS.iter().map(|(name, kind)| format!("'{name}': '{}'", if *kind == "text" { "varchar" } else { kind })).collect();
+            columns.iter().map(|(name, kind)| format!("'{name}': '{}'", if *kind == "text" { "varchar" } else { kind })).collect();
         let columns = columns.join(", ");
         match self {
             Self::Csv | Self::GzipCsv => format!(
@@ -124,7 +129,8 @@ fn write_csv(path: &Path, rows: usize) -> Result<(), String> {
     if written == rows { Ok(()) } else { Err(format!("scale factor {scale_factor} has {written} lines, not {rows}")) }
 }
 
-fn write_gzip(from: &Path, to: &Path) -> Result<(), String> {
+/// Compresses a file as most senders do.
+pub(crate) fn write_gzip(from: &Path, to: &Path) -> Result<(), String> {
     let target = File::create(to).map_err(said(to.display()))?;
     let status = Command::new("gzip").args(["--stdout", "-6"]).arg(from).stdout(target).status().map_err(said("gzip"))?;
     if status.success() { Ok(()) } else { Err(format!("gzip ended with {status}")) }

@@ -1,11 +1,19 @@
-//! Measures `errand` beside DuckDB's own loader: whole processes, side by side in turn, as the kernel accounts for them.
+//! Measures `errand` beside the loaders of DuckDB and Postgres and beside others: whole processes, side by side in turn, as the kernel
+//! accounts for them.
 //!
-//! Input is made once in the user's cache. What the two sides loaded is compared before a figure is shown. Must not measure inside
+//! Input is made once in the user's cache. What the sides loaded is compared before a figure is shown. Postgres and what stands in for
+//! Snowflake are the services of the tests. Must not measure inside
 //! of a process: what a user waits for is the process.
 
+mod bulk;
+mod container;
 mod data;
 mod load;
+mod loader;
 mod measure;
+mod mixed;
+mod postgres;
+mod staged;
 mod start;
 mod table;
 mod validate;
@@ -18,10 +26,10 @@ use std::time::{Duration, Instant};
 use self::measure::Meter;
 use self::table::Table;
 
-const USAGE: &str = "usage: bench [--only start|validate|load|growth]... [--write <page.md>]";
+const USAGE: &str = "usage: bench [--only start|validate|load|growth|postgres|large|duckdb|staged|container]... [--write <page.md>]";
 
 /// A benchmark that takes longer than this measures something else.
-const LIMIT: Duration = Duration::from_secs(15 * 60);
+const LIMIT: Duration = Duration::from_secs(90 * 60);
 
 fn main() -> ExitCode {
     match Arguments::parse(std::env::args().skip(1)).and_then(|arguments| bench(&arguments)) {
@@ -40,13 +48,27 @@ enum Group {
     Validate,
     Load,
     Growth,
+    Postgres,
+    Large,
+    DuckDb,
+    Staged,
+    Container,
 }
 
-const GROUPS: [(&str, Group); 4] =
-    [("start", Group::Start), ("validate", Group::Validate), ("load", Group::Load), ("growth", Group::Growth)];
+const GROUPS: [(&str, Group); 9] = [
+    ("start", Group::Start),
+    ("validate", Group::Validate),
+    ("load", Group::Load),
+    ("growth", Group::Growth),
+    ("postgres", Group::Postgres),
+    ("large", Group::Large),
+    ("duckdb", Group::DuckDb),
+    ("staged", Group::Staged),
+    ("container", Group::Container),
+];
 
 struct Arguments {
-    groups: Vec<Group>,
+    groups: Vec<(&'static str, Group)>,
     page: Option<PathBuf>,
 }
 
@@ -58,16 +80,14 @@ impl Arguments {
             match flag.as_str() {
                 "--only" => {
                     let known = GROUPS.iter().find(|(name, _)| *name == value);
-                    groups.push(known.ok_or_else(|| format!("unknown group `{value}`\n{USAGE}"))?.1);
+                    groups.push(*known.ok_or_else(|| format!("unknown group `{value}`\n{USAGE}"))?);
                 }
                 "--write" => page = Some(PathBuf::from(value)),
                 _ => return Err(format!("unknown argument `{flag}`\n{USAGE}")),
             }
         }
         if groups.is_empty() {
-            groups = GROUPS.map(|(_, group)| group).to_vec();
-        } else if page.is_some() {
-            return Err("`--write` needs all groups: leave `--only` out".to_owned());
+            groups = GROUPS.to_vec();
         }
         Ok(Self { groups, page })
     }
@@ -75,34 +95,43 @@ impl Arguments {
 
 fn bench(arguments: &Arguments) -> Result<(), String> {
     let peers = peers()?;
-    let scratch = peers.with_file_name("scratch");
-    let place = Place { errand: e2e::errand::binary(), python: peers.join("bin/python"), data: peers.with_file_name("data"), scratch };
+    let file = |name: &str| peers.with_file_name(name);
+    let place = Place {
+        errand: e2e::errand::binary(),
+        python: peers.join("bin/python"),
+        data: file("data"),
+        scratch: file("scratch"),
+        peers: peers.clone(),
+    };
     remake(&place.scratch)?;
-    let began = machine();
     let meter = Meter::new(&place, Instant::now() + LIMIT);
-    let mut tables = Vec::new();
-    for group in &arguments.groups {
+    for (name, group) in &arguments.groups {
+        let began = machine();
         let table = match group {
             Group::Start => start::measure(&place, &meter),
             Group::Validate => validate::measure(&place, &meter),
             Group::Load => load::formats(&place, &meter),
             Group::Growth => load::growth(&place, &meter),
+            Group::Postgres => bulk::postgres(&place, &meter),
+            Group::Large => bulk::postgres_large(&place, &meter),
+            Group::DuckDb => bulk::duckdb(&place, &meter),
+            Group::Staged => staged::measure(&place, &meter),
+            Group::Container => container::measure(&place),
         }?;
-        print(&format!("\n{}", table.text()));
-        tables.push(table);
+        print(&format!("\n{}\n{began}, after it {}\n", table.text(), load_average()));
+        if let Some(page) = &arguments.page {
+            write_page(page, name, &table, &format!("{began}, after it {}", load_average()))?;
+        }
     }
-    print(&format!("\n{began}"));
-    remove(&place.scratch)?;
-    match &arguments.page {
-        Some(page) => write_page(page, &tables, &began),
-        None => Ok(()),
-    }
+    remove(&place.scratch)
 }
 
 /// The programs and directories of one benchmark.
 struct Place {
     errand: PathBuf,
     python: PathBuf,
+    /// The environment that holds them.
+    peers: PathBuf,
     /// Input, kept from one benchmark to the next.
     data: PathBuf,
     /// On the same disk; empty at the start, gone at the end.
@@ -124,18 +153,21 @@ fn machine() -> String {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let file = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
     let kib: f64 = file("/proc/meminfo").lines().next().and_then(|line| line.split_whitespace().nth(1)?.parse().ok()).unwrap_or(0.0);
-    let load = file("/proc/loadavg").split_whitespace().next().unwrap_or("?").to_owned();
-    format!("{cores} cores, {:.0} GiB; load average before the first measurement {load}", kib / f64::from(1 << 20))
+    format!("{cores} cores, {:.0} GiB; load average before the table {}", kib / f64::from(1 << 20), load_average())
 }
 
-/// Replaces what stands between the markers of the page.
-fn write_page(page: &Path, tables: &[Table], machine: &str) -> Result<(), String> {
-    const MARKS: [&str; 2] = ["<!-- figures: written by `bench --write` -->", "<!-- end of figures -->"];
+fn load_average() -> String {
+    let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    text.split_whitespace().next().unwrap_or("?").to_owned()
+}
+
+/// Replaces what stands between the markers of a group on the page.
+fn write_page(page: &Path, group: &str, table: &Table, machine: &str) -> Result<(), String> {
+    let marks = [format!("<!-- figures of {group}: written by `bench --write` -->"), format!("<!-- end of {group} -->")];
     let text = std::fs::read_to_string(page).map_err(said(page.display()))?;
-    let parts = text.split_once(MARKS[0]).and_then(|(before, rest)| Some((before, rest.split_once(MARKS[1])?.1)));
-    let (before, after) = parts.ok_or_else(|| format!("`{}` lacks the lines `{}` and `{}`", page.display(), MARKS[0], MARKS[1]))?;
-    let tables: Vec<String> = tables.iter().map(Table::markdown).collect();
-    let text = format!("{before}{}\n\nMachine: {machine}.\n\n{}\n{}{after}", MARKS[0], tables.join("\n"), MARKS[1]);
+    let parts = text.split_once(&marks[0]).and_then(|(before, rest)| Some((before, rest.split_once(&marks[1])?.1)));
+    let (before, after) = parts.ok_or_else(|| format!("`{}` lacks the lines `{}` and `{}`", page.display(), marks[0], marks[1]))?;
+    let text = format!("{before}{}\n\n{}\n{machine}.\n\n{}{after}", marks[0], table.markdown(), marks[1]);
     std::fs::write(page, text).map_err(said(page.display()))
 }
 

@@ -27,9 +27,18 @@ pub(crate) struct Figures {
     pub(crate) peak: f64,
 }
 
+impl Figures {
+    /// In one line, for whoever waits.
+    pub(crate) fn told(&self, who: &str) -> String {
+        format!("{who}: {:.2} s, CPU {:.2} s, {:.0} MiB", self.wall, self.cpu, self.peak)
+    }
+}
+
 /// A program with its arguments.
 pub(crate) struct Program {
     words: Vec<String>,
+    variables: Vec<(String, String)>,
+    allowed: u64,
 }
 
 impl Program {
@@ -42,9 +51,26 @@ impl Program {
         Self::new(&place.python, ["-c", code].into_iter().chain(arguments))
     }
 
-    fn new<'a>(program: &Path, arguments: impl IntoIterator<Item = &'a str>) -> Self {
+    /// A line of shell: the processes it starts count with it.
+    pub(crate) fn shell(line: &str) -> Self {
+        Self::new(Path::new("/bin/sh"), ["-c", line])
+    }
+
+    pub(crate) fn new<'a>(program: &Path, arguments: impl IntoIterator<Item = &'a str>) -> Self {
         let program = program.to_string_lossy().into_owned();
-        Self { words: std::iter::once(program).chain(arguments.into_iter().map(str::to_owned)).collect() }
+        let words = std::iter::once(program).chain(arguments.into_iter().map(str::to_owned)).collect();
+        Self { words, variables: Vec::new(), allowed: ALLOWED }
+    }
+
+    /// With one more environment variable.
+    pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
+        self.variables.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// With another number of seconds until it is ended.
+    pub(crate) fn allowed(self, allowed: u64) -> Self {
+        Self { allowed, ..self }
     }
 }
 
@@ -65,13 +91,14 @@ impl Meter {
 
     /// Runs a program to its end. It must succeed.
     pub(crate) fn run(&self, program: &Program) -> Result<Figures, String> {
-        let left = self.deadline.saturating_duration_since(Instant::now()).as_secs().min(ALLOWED);
+        let left = self.deadline.saturating_duration_since(Instant::now()).as_secs().min(program.allowed);
         if left == 0 {
             return Err("the time for the whole benchmark is over".to_owned());
         }
         let mut command = Command::new(&self.python);
         command.args(["-I", "-S", "-c", MEASURE]).arg(&self.figures).arg(&self.log).arg(left.to_string()).args(&program.words);
         command.env_clear().env("PATH", "/usr/bin:/bin").env("HOME", &self.home).current_dir(&self.home);
+        command.envs(program.variables.iter().map(|(name, value)| (name, value)));
         let status = command.status().map_err(said(self.python.display()))?;
         let log = || fs::read_to_string(&self.log).unwrap_or_default();
         if !status.success() {
@@ -79,6 +106,9 @@ impl Meter {
         }
         let text = fs::read_to_string(&self.figures).map_err(said(self.figures.display()))?;
         let json: serde_json::Value = serde_json::from_str(&text).map_err(said(self.figures.display()))?;
+        if json["exit"] == -9 {
+            return Err(format!("no end within {left} s"));
+        }
         if json["exit"] != 0 {
             return Err(format!("{:?} ended with {}\n{}", program.words, json["exit"], log()));
         }

@@ -1,0 +1,223 @@
+//! Two runners at once: one load is written once, and different ones side by side.
+
+use std::time::Duration;
+
+use e2e::condition::wait_for;
+use e2e::project::Run;
+use errand_engine::warehouse::ledger::{self, Load, Writer};
+use errand_engine::warehouse::{Fence, Session};
+use errand_model::failure::{Failure, FailureKind};
+use errand_model::interval::Interval;
+use errand_model::report::Rows;
+
+use super::site::{Place, Site, is_failure, run, session, value};
+
+fn load(step: &str) -> Load {
+    Load {
+        job: "contract".to_owned(),
+        step: step.to_owned(),
+        interval: Interval::parse("2026-01-05", "UTC").expect("a day"),
+        target: "t".to_owned(),
+        digest: "it's".to_owned(),
+        inputs: "{\"a\":\"\\\\\"}".to_owned(),
+    }
+}
+
+fn writer(run_id: &str) -> Writer {
+    Writer { run_id: run_id.to_owned(), attempt: 1, commit: None, now: "2026-01-05T00:00:00Z".to_owned() }
+}
+
+/// One attempt at a load, as steps do it; says whether it wrote.
+async fn attempt(session: &mut dyn Session, load: &Load, writer: &Writer) -> Result<bool, Failure> {
+    if ledger::find(session, load).await?.is_some() {
+        return Ok(false);
+    }
+    if ledger::enter(session, load, writer).await?.is_some() || ledger::confirm(session, load, writer).await?.is_some() {
+        session.rollback().await?;
+        return Ok(false);
+    }
+    session.execute(&format!("INSERT INTO t VALUES ('{}')", load.step)).await?;
+    ledger::record(session, load, writer, Rows { read: 1, written: 1, ..Rows::default() }).await?;
+    session.execute("COMMIT").await.map_err(ledger::fenced)?;
+    Ok(true)
+}
+
+async fn set_up(session: &mut dyn Session) {
+    ledger::prepare(session).await.expect("Errand's own tables are made");
+    ledger::prepare(session).await.expect("they are there");
+    run(session, &["CREATE TABLE t (step VARCHAR(20))"]).await;
+}
+
+pub(crate) async fn of_two_writers_of_one_load_one_writes(site: &Site) {
+    let warehouse = site.open().await;
+    let (mut one, mut two) = (session(&*warehouse).await, session(&*warehouse).await);
+    set_up(&mut *one).await;
+    for round in 0..4 {
+        let load = load(&format!("s{round}"));
+        let (first, second) = (writer("one"), writer("two"));
+        let results = tokio::join!(attempt(&mut *one, &load, &first), attempt(&mut *two, &load, &second));
+        let wrote = [&results.0, &results.1].into_iter().filter(|result| matches!(result, Ok(true))).count();
+        for result in [&results.0, &results.1] {
+            let is_fair = result.is_ok() || matches!(result, Err(failure) if failure.kind == FailureKind::Transient);
+            assert!(is_fair, "{result:?}");
+        }
+        assert!(wrote <= 1, "{results:?}");
+        for session in [&mut one, &mut two] {
+            session.rollback().await.expect("undone");
+        }
+        if wrote == 0 {
+            assert_eq!(attempt(&mut *one, &load, &writer("three")).await, Ok(true));
+        }
+        assert_eq!(attempt(&mut *two, &load, &writer("four")).await, Ok(false));
+    }
+    assert_eq!(value(&mut *one, "SELECT count(*) FROM t").await, "4");
+    assert_eq!(value(&mut *one, "SELECT count(DISTINCT step) FROM t").await, "4");
+    assert_eq!(value(&mut *one, "SELECT count(*) FROM _errand.ledger").await, "4");
+}
+
+pub(crate) async fn the_slower_of_two_runners_is_fenced(site: &Site) {
+    let warehouse = site.open().await;
+    let (mut slow, mut fast) = (session(&*warehouse).await, session(&*warehouse).await);
+    set_up(&mut *slow).await;
+    let load = load("s");
+    let (slow_writer, fast_writer) = (writer("slow"), writer("fast"));
+    assert_eq!(ledger::enter(&mut *slow, &load, &slow_writer).await, Ok(None));
+    match site.capabilities().fence {
+        Fence::PrimaryKey => {
+            run(&mut *slow, &["INSERT INTO t VALUES ('s')"]).await;
+            assert_eq!(attempt(&mut *fast, &load, &fast_writer).await, Ok(true));
+            let rows = Rows { read: 1, written: 1, ..Rows::default() };
+            let fenced = match ledger::record(&mut *slow, &load, &slow_writer, rows).await {
+                Ok(()) => slow.execute("COMMIT").await.map(|_| ()).map_err(ledger::fenced),
+                failed => failed,
+            };
+            assert_eq!(fenced.expect_err("it is too late").kind, FailureKind::Transient);
+        }
+        Fence::Lock(_) => {
+            // The other one waits at the fence, until this one has written.
+            let (written, found) = tokio::join!(
+                async {
+                    run(&mut *slow, &["INSERT INTO t VALUES ('s')"]).await;
+                    wait_until_someone_waits_for(site, "advisory").await;
+                    ledger::record(&mut *slow, &load, &slow_writer, Rows::default()).await?;
+                    slow.execute("COMMIT").await
+                },
+                attempt(&mut *fast, &load, &fast_writer)
+            );
+            written.expect("committed");
+            assert_eq!(found, Ok(false));
+        }
+        Fence::Claim => {
+            assert_eq!(attempt(&mut *fast, &load, &fast_writer).await, Ok(true));
+            match ledger::confirm(&mut *slow, &load, &slow_writer).await {
+                Ok(done) => assert_eq!(done.map(|done| done.run_id).as_deref(), Some("fast")),
+                Err(failure) => assert_eq!(failure.kind, FailureKind::Transient, "{failure:?}"),
+            }
+            slow.rollback().await.expect("undone");
+            // Who claims it last may write it, whoever claimed it first.
+            let other = self::load("other");
+            assert_eq!(ledger::enter(&mut *slow, &other, &slow_writer).await, Ok(None));
+            assert_eq!(ledger::enter(&mut *fast, &other, &fast_writer).await, Ok(None));
+            is_failure(ledger::confirm(&mut *slow, &other, &slow_writer).await, "ledger::fenced");
+        }
+    }
+    slow.rollback().await.expect("undone");
+    assert_eq!(value(&mut *slow, "SELECT count(*) FROM t").await, "1");
+    assert_eq!(value(&mut *slow, "SELECT count(*) FROM _errand.ledger").await, "1");
+}
+
+/// Waits until a session of the Postgres database waits for a lock of this kind.
+pub(crate) async fn wait_until_someone_waits_for(site: &Site, event: &str) {
+    let Place::Postgres(database) = &site.place else { panic!("only Postgres says who waits") };
+    let sql = format!(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock' AND wait_event = '{event}'"
+    );
+    while database.value(&sql) == "0" {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// A job whose load starts when the file `go` is there.
+fn job() -> &'static str {
+    "
+  - id: wait
+    command: { run: [/bin/sh, -c, 'touch \"ready-$0\"; until [ -e go ]; do sleep 0.01; done', '{{ run.id }}'] }
+  - id: load
+    ingest: { source: { files: { connection: lake, path: '*.csv', format: csv } }, target: { table: t }, mode: append }
+"
+}
+
+/// What both left: one set of rows, and a third run finds it.
+fn loaded_once(site: &Site, runs: &[Run]) {
+    assert!(runs.iter().any(|run| run.outcome.code() == Some(0)), "{}", runs[0].everything());
+    for run in runs {
+        assert!(matches!(run.outcome.code(), Some(0 | 14)), "{}", run.everything());
+    }
+    let wrote = runs.iter().filter(|run| run.how("load") == "succeeded").count();
+    assert_eq!(wrote, 1, "{}\n{}", runs[0].everything(), runs[1].everything());
+    let _ = site.project.run("2026-01-05").ok();
+    assert_eq!(site.rows("SELECT id FROM t ORDER BY id"), ["1", "2", "3"]);
+    assert_eq!(site.value("SELECT count(*) FROM _errand.ledger WHERE step = 'load'"), "1");
+}
+
+pub(crate) async fn two_runs_of_one_interval_load_once(site: &Site) {
+    site.project.steps(job()).write("data/a.csv", "id\n1\n2\n3\n");
+    let started: Vec<_> = (0..2).map(|_| site.project.spawn(&["--interval", "2026-01-05"])).collect();
+    let ready = |id: &str| site.project.path(&format!("jobs/load/ready-{id}")).exists();
+    let opens_early = matches!(site.place, Place::Duckdb);
+    wait_for("both runs", Duration::from_secs(60), || {
+        let here = started.iter().filter(|(_, id)| ready(id)).count();
+        (here == 2 || opens_early && here == 1).then_some(())
+    });
+    site.project.write("jobs/load/go", "");
+    let runs: Vec<Run> = started.into_iter().map(|(running, id)| site.project.ended(running, &id)).collect();
+    loaded_once(site, &runs);
+}
+
+/// Postgres: the second run waits at the fence while the first is held up inside its transaction.
+pub(crate) async fn a_run_waits_for_the_one_that_holds_the_interval(site: &Site) {
+    let Place::Postgres(database) = &site.place else { panic!("only Postgres says who waits") };
+    database.execute("CREATE TABLE gate (a INTEGER)");
+    let job = "
+  - id: load
+    ingest:
+      source: { files: { connection: lake, path: '*.csv', format: csv } }
+      target: { table: t }
+      mode: append
+      checks: [{ sql: { text: select a from gate } }]
+";
+    site.project.steps(job).write("data/a.csv", "id\n1\n2\n3\n");
+    let (client, connection) = tokio_postgres::connect(&database.url(), tokio_postgres::NoTls).await.expect("connected");
+    let driving = tokio::spawn(connection);
+    client.batch_execute("BEGIN; LOCK TABLE gate IN ACCESS EXCLUSIVE MODE").await.expect("locked");
+    let (first, first_id) = site.project.spawn(&["--interval", "2026-01-05"]);
+    wait_until_someone_waits_for(site, "relation").await;
+    let (second, second_id) = site.project.spawn(&["--interval", "2026-01-05"]);
+    wait_until_someone_waits_for(site, "advisory").await;
+    client.batch_execute("COMMIT").await.expect("unlocked");
+    let runs = [site.project.ended(first, &first_id).ok(), site.project.ended(second, &second_id).ok()];
+    assert_eq!((runs[0].how("load"), runs[1].how("load")), ("succeeded", "already_done"));
+    loaded_once(site, &runs);
+    driving.abort();
+}
+
+pub(crate) async fn steps_run_side_by_side(site: &Site) {
+    let step = |number: u32| {
+        format!(
+            "
+  - id: load{number}
+    needs: []
+    ingest: {{ source: {{ files: {{ connection: lake, path: '*.csv', format: csv }} }}, target: {{ table: t{number} }}, mode: replace }}
+  - id: build{number}
+    needs: [load{number}]
+    sql: {{ text: 'select sum(id) as n from t{number}', materialize: {{ table: s{number} }} }}
+"
+        )
+    };
+    site.project.steps(&(1..=4).map(step).collect::<String>()).write("data/a.csv", "id\n1\n2\n3\n");
+    let _ = site.project.run("2026-01-05").ok();
+    for number in 1..=4 {
+        assert_eq!(site.value(&format!("SELECT CAST(n AS INTEGER) AS n FROM s{number}")), "6");
+    }
+    assert_eq!(site.value("SELECT count(*) FROM _errand.ledger"), "8");
+}
