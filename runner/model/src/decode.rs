@@ -402,15 +402,15 @@ macro_rules! document {
 }
 pub(crate) use document;
 
-/// Declares a closed set of words with its decoder and its JSON Schema.
+/// Declares a closed set of words with its decoder, its JSON Schema and the same words for wire formats.
 macro_rules! words {
     (
         $(#[doc = $doc:literal])*
         pub enum $name:ident as $what:literal { $( $(#[doc = $variant_doc:literal])* $variant:ident = $word:literal, )+ }
     ) => {
         $(#[doc = $doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-        pub enum $name { $( $(#[doc = $variant_doc])* $variant, )+ }
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+        pub enum $name { $( $(#[doc = $variant_doc])* #[serde(rename = $word)] $variant, )+ }
 
         impl $name {
             /// The word as it is written in a definition.

@@ -234,6 +234,15 @@ const WORDS: &[(&str, &str)] = &[
     ("databases", "connections"),
     ("people", "contacts"),
     ("owners", "contacts"),
+    ("mail", "email"),
+    ("emails", "email"),
+    ("msteams", "teams"),
+    ("microsoft_teams", "teams"),
+    ("pager_duty", "pagerduty"),
+    ("topic", "topic_arn"),
+    ("arn", "topic_arn"),
+    ("hmac_key", "signing_key"),
+    ("signing_secret", "signing_key"),
 ];
 
 /// What to write instead of another tool's word, if one of the words known at the place means the same.

@@ -16,7 +16,7 @@ use crate::interval::Schedule;
 use crate::template::{Expression, Template};
 use crate::value::{ColumnType, Label, Limit, Name};
 
-pub use project::{Connection, Contact, Credential, Environment, Project, Redshift, S3, Server, Snowflake, Tls};
+pub use project::{Aws, Connection, Contact, Credential, Environment, Project, Redshift, S3, Server, Snowflake, Tls, Webhook, WebhookUrl};
 
 /// One job.
 #[derive(Clone, Debug)]

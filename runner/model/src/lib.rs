@@ -3,6 +3,7 @@
 //! No input or output, no clock, no environment, no async runtime, no driver: everything comes in as an argument.
 
 pub mod decode;
+pub mod deployment;
 pub mod document;
 pub mod failure;
 mod foreign;

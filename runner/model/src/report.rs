@@ -194,8 +194,23 @@ pub struct AttemptReport {
 pub struct UsageReport {
     /// Bytes scanned.
     pub bytes_scanned: u64,
-    /// Credits, or whatever the warehouse bills in.
+    /// Credits: the sum of the two below.
     pub credits: f64,
+    /// Credits of cloud services as recorded; what is billed of them may be less.
+    #[serde(default)]
+    pub credits_cloud_services: f64,
+    /// Credits of compute, estimated from the time of execution and the size of the warehouse; idle time is not in them.
+    #[serde(default)]
+    pub credits_compute: f64,
+}
+
+impl std::ops::AddAssign for UsageReport {
+    fn add_assign(&mut self, other: Self) {
+        self.bytes_scanned += other.bytes_scanned;
+        self.credits += other.credits;
+        self.credits_cloud_services += other.credits_cloud_services;
+        self.credits_compute += other.credits_compute;
+    }
 }
 
 /// Row accounting. `read = written + deduplicated + rejected`, or the step fails.

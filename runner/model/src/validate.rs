@@ -2,9 +2,11 @@
 //!
 //! Nothing is read here: texts of files come through [`Files`].
 
+mod aws;
 mod check;
 mod command;
 mod connection;
+mod contact;
 mod digest;
 mod graph;
 mod ingest;

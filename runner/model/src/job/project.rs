@@ -29,6 +29,39 @@ pub struct Environment {
     pub connections: BTreeMap<String, Connection>,
     /// Where run reports are kept: connection and path under it.
     pub reports: Option<(Label, String)>,
+    /// The stack that runs its jobs.
+    pub aws: Option<Aws>,
+}
+
+/// The stack that runs the jobs of an environment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Aws {
+    /// What the names of its schedule group and task definitions begin with: `errand-prod`.
+    pub prefix: String,
+    /// URL of the job repository, as tasks clone it.
+    pub repository: String,
+    /// ARN of the state machine that runs a job.
+    pub state_machine: String,
+    /// ARN of the state machine that runs a job for many intervals.
+    pub backfill_state_machine: Option<String>,
+    /// ARN of the role with which schedules start executions.
+    pub scheduler_role: String,
+    /// ARN of the queue that gets what a schedule could not start.
+    pub dead_letter_queue: String,
+}
+
+impl Aws {
+    /// The region of the state machine.
+    #[must_use]
+    pub fn region(&self) -> &str {
+        self.state_machine.split(':').nth(3).unwrap_or_default()
+    }
+
+    /// The ARN of an execution of a state machine, by its name.
+    #[must_use]
+    pub fn execution(state_machine: &str, name: &str) -> String {
+        format!("{}:{name}", state_machine.replacen(":stateMachine:", ":execution:", 1))
+    }
 }
 
 /// How to reach one warehouse or one place with files.
@@ -182,6 +215,30 @@ pub struct Contact {
     pub slack_webhook: Option<Name>,
     /// Secret of the PagerDuty routing key.
     pub pagerduty_routing_key: Option<Name>,
+    /// Secret of the Microsoft Teams workflow's URL.
+    pub teams_webhook: Option<Name>,
+    /// ARN of the SNS topic.
+    pub sns_topic: Option<String>,
     /// E-mail addresses.
     pub email: Vec<String>,
+    /// A server that takes signed JSON.
+    pub webhook: Option<Webhook>,
+}
+
+/// A server that takes each alert as signed JSON.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Webhook {
+    /// Where alerts are posted to.
+    pub url: WebhookUrl,
+    /// Secret of the key that signs them.
+    pub signing_key: Name,
+}
+
+/// Where alerts are posted to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WebhookUrl {
+    /// This URL.
+    Plain(String),
+    /// The URL that a secret holds.
+    Secret(Name),
 }

@@ -209,7 +209,7 @@ impl Reader<'_> {
     }
 
     /// Keeps what the check makes of a value, or reports what is wrong with it.
-    fn checked(&mut self, written: Option<&Spanned<String>>, check: fn(&str) -> network::Checked) -> Option<String> {
+    pub(super) fn checked(&mut self, written: Option<&Spanned<String>>, check: fn(&str) -> network::Checked) -> Option<String> {
         let written = written?;
         match check(written) {
             Ok(value) => Some(value),

@@ -73,6 +73,43 @@ pub(super) fn endpoint(text: &str) -> Checked {
     url(text)
 }
 
+/// The URL that alerts are posted to: encrypted unless it is this machine, without user, with any path.
+pub(super) fn webhook(text: &str) -> Checked {
+    let start = text.find("://").map_or(0, |at| at + 3);
+    let end = text[start..].find(['/', '?']).map_or(text.len(), |at| start + at);
+    if text.contains(|c: char| c.is_whitespace() || c.is_control() || c == '#') {
+        return refused(format!("`{}` is not a URL", text.escape_debug()), "write it without spaces and without `#`");
+    }
+    url(&text[..end]).map(|server| format!("{server}{}", &text[end..]))
+}
+
+/// The ARN of an SNS topic.
+pub(super) fn topic(text: &str) -> Checked {
+    let parts: Vec<&str> = text.split(':').collect();
+    let is_name = |name: &str| {
+        let name = name.strip_suffix(".fifo").unwrap_or(name);
+        (1..=256).contains(&name.len()) && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'))
+    };
+    let is_topic = if let ["arn", partition, "sns", region, account, name] = parts.as_slice() {
+        matches!(*partition, "aws" | "aws-cn" | "aws-us-gov")
+            && self::region(region).is_ok()
+            && account.len() == 12
+            && account.chars().all(|c| c.is_ascii_digit())
+            && is_name(name)
+    } else {
+        false
+    };
+    if is_topic && !text.ends_with(".fifo") {
+        return Ok(text.to_owned());
+    }
+    let help = if is_topic {
+        "first-in-first-out topics reach no people; name a standard topic"
+    } else {
+        "write `arn:aws:sns:<region>:<account, 12 digits>:<name>`"
+    };
+    refused(format!("`{}` is not the ARN of a topic that alerts can go to", text.escape_debug()), help)
+}
+
 /// `https://host[:port]`; `http://` only on this machine.
 fn url(text: &str) -> Checked {
     let shape = "write `https://host` or `https://host:port`";
@@ -246,4 +283,43 @@ pub(super) fn region_elsewhere(text: &str) -> Checked {
         return Ok(text.to_owned());
     }
     refused(format!("`{}` is not a region", text.escape_debug()), "write the region's name, such as `us-east-1`")
+}
+/// An ARN of a service, whose resource begins so.
+pub(super) fn arn(text: &str, service: &str, resource: &str, example: &str) -> Checked {
+    let parts: Vec<&str> = text.splitn(6, ':').collect();
+    let plain = |text: &str| !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'));
+    let is_right = if let ["arn", partition, found, region, account, rest] = parts.as_slice() {
+        let name = rest.strip_prefix(resource).unwrap_or_default();
+        let is_named = !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || "-_+=,.@/".contains(c));
+        plain(partition)
+            && *found == service
+            && (plain(region) || (region.is_empty() && service == "iam"))
+            && account.len() == 12
+            && account.chars().all(|c| c.is_ascii_digit())
+            && is_named
+    } else {
+        false
+    };
+    if is_right {
+        Ok(text.to_owned())
+    } else {
+        refused(format!("`{}` is not such an ARN", text.escape_debug()), format!("write `{example}`"))
+    }
+}
+
+/// The address of a git repository that a container can clone.
+pub(super) fn repository(text: &str) -> Checked {
+    let is_plain = !text.chars().any(|c| c.is_whitespace() || c.is_control());
+    let is_url = ["https://", "ssh://", "file://", "http://"].iter().any(|scheme| text.len() > scheme.len() && text.starts_with(scheme));
+    let is_short = text
+        .split_once(':')
+        .is_some_and(|(user, path)| user.contains('@') && !user.contains('/') && !path.starts_with('/') && !path.is_empty());
+    let has_password = text.split_once("://").is_some_and(|(_, rest)| {
+        rest.split('/').next().and_then(|authority| authority.rsplit_once('@')).is_some_and(|(user, _)| user.contains(':'))
+    });
+    if is_plain && (is_url || is_short) && !has_password {
+        return Ok(text.to_owned());
+    }
+    let help = "write the URL that tasks clone, such as `https://git.example.com/acme/jobs.git`; a token is the secret `git_token`";
+    refused(format!("`{}` is no URL of a repository", text.escape_debug()), help)
 }

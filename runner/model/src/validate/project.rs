@@ -6,8 +6,8 @@ use std::time::Duration;
 use super::{path, stray, words};
 use crate::decode::{Context, Decode, Entries, Spanned};
 use crate::document::job::RetryDocument;
-use crate::document::project::{ContactDocument, EnvironmentDocument, LocationDocument, ProjectDocument};
-use crate::job::{Contact, Environment, Project, Retry};
+use crate::document::project::{EnvironmentDocument, LocationDocument, ProjectDocument};
+use crate::job::{Environment, Project, Retry};
 use crate::problem::{Problem, Severity, nearest};
 use crate::value::Label;
 use crate::yaml::{self, Span};
@@ -87,13 +87,14 @@ impl Reader<'_> {
                 }
             }
             let reports = document.reports.as_ref().and_then(|reports| self.reports(reports, &kinds));
-            out.insert(key.text.clone(), Environment { connections, reports });
+            let aws = document.aws.as_ref().and_then(|aws| self.aws(&key.text, aws, document.reports.as_ref(), &connections));
+            out.insert(key.text.clone(), Environment { connections, reports, aws });
         }
         out
     }
 
     /// Names of environments, connections and contacts are what jobs write as labels.
-    fn name(&mut self, name: &str, span: &Span) {
+    pub(super) fn name(&mut self, name: &str, span: &Span) {
         if let Err(expected) = Label::parse(name) {
             self.error("definition::bad_name", format!("`{name}` is not {expected}"), "choose another name", span);
         }
@@ -127,62 +128,6 @@ impl Reader<'_> {
             None => format!("those that do: {}", words(&known)),
         };
         self.error("definition::unknown_connection", message, help, &connection.span);
-    }
-
-    fn contacts(&mut self, documents: &Entries<ContactDocument>) -> BTreeMap<String, Contact> {
-        let mut out = BTreeMap::new();
-        for (key, document) in &documents.0 {
-            self.name(&key.text, &key.span);
-            if matches!(key.text.as_str(), "owner" | "product_owner") {
-                self.error(
-                    "definition::bad_name",
-                    format!("`{}` stands for a contact in `alerts`", key.text),
-                    "choose another name",
-                    &key.span,
-                );
-            }
-            let email = document.email.as_ref().and_then(|email| email.to.as_ref());
-            for address in email.iter().flat_map(|to| &to.value) {
-                self.address(address);
-            }
-            let contact = Contact {
-                slack_webhook: document
-                    .slack
-                    .as_ref()
-                    .and_then(|slack| slack.webhook.as_ref()?.secret.as_ref())
-                    .map(|name| name.value.clone()),
-                pagerduty_routing_key: document
-                    .pagerduty
-                    .as_ref()
-                    .and_then(|pager| pager.routing_key.as_ref()?.secret.as_ref())
-                    .map(|name| name.value.clone()),
-                email: email.map(|to| to.iter().map(|address| address.value.clone()).collect()).unwrap_or_default(),
-            };
-            if document.slack.is_none() && document.pagerduty.is_none() && document.email.is_none() {
-                self.error(
-                    "project::no_channel",
-                    format!("contact `{}` has no channel", key.text),
-                    "add `slack`, `pagerduty` or `email`",
-                    &key.span,
-                );
-            }
-            out.insert(key.text.clone(), contact);
-        }
-        out
-    }
-
-    fn address(&mut self, address: &Spanned<String>) {
-        let is_address = address
-            .split_once('@')
-            .is_some_and(|(user, host)| !user.is_empty() && host.contains('.') && !address.contains(char::is_whitespace));
-        if !is_address {
-            self.error(
-                "definition::bad_value",
-                format!("`{}` is not an e-mail address", address.value),
-                "write `name@example.com`",
-                &address.span,
-            );
-        }
     }
 }
 

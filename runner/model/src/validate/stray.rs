@@ -111,6 +111,7 @@ pub(super) fn is_secret_name(name: &str) -> bool {
         "private_key",
         "access_key",
         "routing_key",
+        "signing_key",
         "webhook",
     ];
     let lower = name.to_lowercase().replace('-', "_");
