@@ -1,0 +1,256 @@
+//! What lies in S3: the deployment, run reports, claims, alerts, and the short form of past runs. Nothing is changed but on the condition
+//! that nobody else has changed it.
+
+use std::time::Duration;
+
+use aws_sdk_s3::error::SdkError;
+use aws_sdk_s3::primitives::ByteStream;
+use errand_model::deployment::Deployment;
+use errand_model::report::RunReport;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use tokio::task::JoinSet;
+
+use crate::aws::answer;
+use crate::history::{History, Run};
+use crate::record::Record;
+use crate::time::before;
+
+/// Most reports that are read side by side.
+const SIDE_BY_SIDE: usize = 16;
+/// Reports may become visible a little out of order.
+const OVERLAP: Duration = Duration::from_secs(3_600);
+/// A larger report is not read.
+const MAX_REPORT: i64 = 64 << 20;
+/// Reports that are read before what they say is kept.
+const PORTION: usize = 1_000;
+/// Where the short form of past runs lies.
+const HISTORY: &str = "alerts/history.json";
+/// Alerts that somebody must look at again.
+const OPEN: &str = "alerts/open/";
+
+/// The state of one environment.
+#[derive(Clone, Debug)]
+pub(crate) struct State {
+    client: aws_sdk_s3::Client,
+    bucket: String,
+    prefix: String,
+}
+
+/// An object, and which one it is.
+pub(crate) struct Found<T> {
+    pub(crate) value: T,
+    etag: String,
+}
+
+/// One object of a list.
+struct Listed {
+    /// Without the prefix of the state.
+    key: String,
+    modified: Option<Timestamp>,
+    bytes: i64,
+}
+
+/// What a claim says, as far as the watchdog asks.
+#[derive(Deserialize)]
+struct Claim {
+    taken_at: Timestamp,
+}
+
+/// Why something could not be read or written.
+type Problem = String;
+
+impl State {
+    pub(crate) fn new(client: aws_sdk_s3::Client, bucket: String, prefix: String) -> Self {
+        Self { client, bucket, prefix }
+    }
+
+    fn url(&self, key: &str) -> String {
+        format!("s3://{}/{}{key}", self.bucket, self.prefix)
+    }
+
+    /// What is deployed; nothing before the first deployment.
+    pub(crate) async fn deployment(&self) -> Result<Option<Deployment>, Problem> {
+        let Some((content, _)) = self.get("deployment.json").await? else { return Ok(None) };
+        Deployment::parse(&content).map(Some).map_err(|why| format!("cannot read `{}`: {why}", self.url("deployment.json")))
+    }
+
+    /// The alert of this key.
+    pub(crate) async fn record(&self, key: &str) -> Result<Option<Found<Record>>, Problem> {
+        let name = format!("alerts/{key}.json");
+        let Some((content, etag)) = self.get(&name).await? else { return Ok(None) };
+        let value = serde_json::from_slice(&content).map_err(|error| format!("cannot read `{}`: {error}", self.url(&name)))?;
+        Ok(Some(Found { value, etag }))
+    }
+
+    /// Makes an alert, unless there is one of this key: then nothing is changed.
+    pub(crate) async fn create(&self, record: Record) -> Result<Option<Found<Record>>, Problem> {
+        let name = format!("alerts/{}.json", record.key);
+        // First the mark: an alert that dies half told must be found again.
+        if record.told_by.is_none() {
+            self.put(&format!("{OPEN}{}", record.key), Vec::new(), None, None).await?;
+        }
+        let etag = self.put(&name, json(&record), Some("*"), None).await?;
+        Ok(etag.map(|etag| Found { value: record, etag }))
+    }
+
+    /// Writes an alert that was read or made here; nothing when somebody else has written it since.
+    pub(crate) async fn replace(&self, found: &mut Found<Record>) -> Result<bool, Problem> {
+        let name = format!("alerts/{}.json", found.value.key);
+        let etag = self.put(&name, json(&found.value), None, Some(&found.etag)).await?;
+        Ok(etag.map(|etag| found.etag = etag).is_some())
+    }
+
+    /// Keys of the alerts that somebody must look at again.
+    pub(crate) async fn open(&self) -> Result<Vec<String>, Problem> {
+        let listed = self.list(OPEN).await?;
+        Ok(listed.into_iter().filter_map(|object| object.key.strip_prefix(OPEN).map(str::to_owned)).collect())
+    }
+
+    /// Nobody needs to look at an alert again.
+    pub(crate) async fn settle(&self, key: &str) -> Result<(), Problem> {
+        let key = format!("{OPEN}{key}");
+        let request = self.client.delete_object().bucket(&self.bucket).key(format!("{}{key}", self.prefix));
+        request.send().await.map(|_| ()).map_err(|error| format!("cannot remove `{}`: {}", self.url(&key), answer(&error)))
+    }
+
+    /// Keys of the alerts that begin like this.
+    pub(crate) async fn keys(&self, start: &str) -> Result<Vec<String>, Problem> {
+        let listed = self.list(&format!("alerts/{start}")).await?;
+        let key = |object: Listed| Some(object.key.strip_prefix("alerts/")?.strip_suffix(".json")?.to_owned());
+        Ok(listed.into_iter().filter_map(key).collect())
+    }
+
+    /// When an interval was first claimed, where it is.
+    pub(crate) async fn claimed(&self, job: &str, start: Timestamp, end: Timestamp) -> Result<Option<Timestamp>, Problem> {
+        let time = |moment: Timestamp| moment.strftime("%Y%m%dT%H%M%S%.fZ").to_string();
+        // Runs with inputs have a longer key.
+        let listed = self.list(&format!("claims/{job}/{}-{}", time(start), time(end))).await?;
+        let mut first: Option<Timestamp> = None;
+        for object in listed {
+            let claim = self.get(&object.key).await?.and_then(|(content, _)| serde_json::from_slice::<Claim>(&content).ok());
+            let at = claim.map(|claim| claim.taken_at).or(object.modified);
+            first = first.into_iter().chain(at).min();
+        }
+        Ok(first)
+    }
+
+    /// Past runs, with those that have ended since somebody last asked. `longest` is how far back somebody may ask.
+    pub(crate) async fn history(&self, longest: Duration, now: Timestamp) -> Result<History, Problem> {
+        // A file that cannot be read is made anew.
+        let kept = self.get(HISTORY).await?;
+        let mut history: History = kept.as_ref().and_then(|(content, _)| serde_json::from_slice(content).ok()).unwrap_or_default();
+        let oldest = history.seen.map(|seen| before(seen, OVERLAP));
+        let mut fresh: Vec<Listed> = self
+            .list("runs/")
+            .await?
+            .into_iter()
+            .filter(|object| object.key.ends_with(".json") && object.bytes <= MAX_REPORT)
+            .filter(|object| oldest.is_none_or(|oldest| object.modified.is_none_or(|modified| modified >= oldest)))
+            .filter(|object| !history.knows(object.key.trim_start_matches("runs/")))
+            .collect();
+        fresh.sort_by_key(|object| object.modified);
+        let (mut etag, mut is_whole) = (kept.map(|(_, etag)| etag), true);
+        // In portions, each kept: an invocation that runs out of time leaves less to the next one.
+        while !fresh.is_empty() {
+            let rest = fresh.split_off(fresh.len().min(PORTION));
+            let seen = fresh.iter().filter_map(|object| object.modified).max();
+            let (runs, has_failed) = self.runs(std::mem::replace(&mut fresh, rest)).await;
+            is_whole &= !has_failed;
+            if is_whole {
+                history.seen = history.seen.max(seen);
+            }
+            if !runs.is_empty() {
+                history.add(runs, longest, now);
+                let written = self.put(HISTORY, json(&history), etag.is_none().then_some("*"), etag.as_deref()).await?;
+                // Somebody else may have written it meanwhile: what is missing there is read again by whoever asks next.
+                etag = written.or(etag);
+            }
+        }
+        Ok(history)
+    }
+
+    /// Reads reports, and tells whether one could not be brought here. What is no report of this version is passed over.
+    async fn runs(&self, objects: Vec<Listed>) -> (Vec<Run>, bool) {
+        let (mut reading, mut runs, mut has_failed) = (JoinSet::new(), Vec::new(), false);
+        let mut waiting = objects.into_iter();
+        loop {
+            while reading.len() < SIDE_BY_SIDE
+                && let Some(object) = waiting.next()
+            {
+                let state = self.clone();
+                reading.spawn(async move { state.run(&object.key).await });
+            }
+            match reading.join_next().await {
+                None => return (runs, has_failed),
+                Some(Ok(Ok(run))) => runs.extend(run),
+                Some(Ok(Err(problem))) => {
+                    tracing::warn!(problem, "a run report cannot be read");
+                    has_failed = true;
+                }
+                Some(Err(_)) => has_failed = true,
+            }
+        }
+    }
+
+    async fn run(&self, key: &str) -> Result<Option<Run>, Problem> {
+        let Some((content, _)) = self.get(key).await? else { return Ok(None) };
+        match serde_json::from_slice::<RunReport>(&content) {
+            Ok(report) if report.version <= RunReport::VERSION => Ok(Run::of(key.trim_start_matches("runs/"), report)),
+            Ok(_) | Err(_) => {
+                tracing::warn!(key, "no run report that this version reads");
+                Ok(None)
+            }
+        }
+    }
+
+    /// An object and its ETag; nothing when it is not there.
+    async fn get(&self, key: &str) -> Result<Option<(Vec<u8>, String)>, Problem> {
+        let problem = |why: String| format!("cannot read `{}`: {why}", self.url(key));
+        let request = self.client.get_object().bucket(&self.bucket).key(format!("{}{key}", self.prefix));
+        let object = match request.send().await {
+            Ok(object) => object,
+            Err(SdkError::ServiceError(error)) if error.err().is_no_such_key() => return Ok(None),
+            Err(error) => return Err(problem(answer(&error))),
+        };
+        let etag = object.e_tag().unwrap_or_default().to_owned();
+        let content = object.body.collect().await.map_err(|error| problem(error.to_string()))?;
+        Ok(Some((content.to_vec(), etag)))
+    }
+
+    /// Writes an object and returns its ETag; nothing when the condition does not hold.
+    async fn put(&self, key: &str, content: Vec<u8>, none_match: Option<&str>, matches: Option<&str>) -> Result<Option<String>, Problem> {
+        let request = self.client.put_object().bucket(&self.bucket).key(format!("{}{key}", self.prefix));
+        let request = request.content_type("application/json").body(ByteStream::from(content));
+        let request = request.set_if_none_match(none_match.map(str::to_owned)).set_if_match(matches.map(str::to_owned));
+        match request.send().await {
+            Ok(answer) => Ok(Some(answer.e_tag().unwrap_or_default().to_owned())),
+            // 412: the condition does not hold; 409: another write is under way, which will be the first.
+            Err(error) if (none_match.is_some() || matches.is_some()) && matches!(status(&error), Some(409 | 412)) => Ok(None),
+            Err(error) => Err(format!("cannot write `{}`: {}", self.url(key), answer(&error))),
+        }
+    }
+
+    async fn list(&self, start: &str) -> Result<Vec<Listed>, Problem> {
+        let request = self.client.list_objects_v2().bucket(&self.bucket).prefix(format!("{}{start}", self.prefix));
+        let mut pages = request.into_paginator().send();
+        let mut all = Vec::new();
+        while let Some(page) = pages.next().await {
+            let page = page.map_err(|error| format!("cannot list `{}`: {}", self.url(start), answer(&error)))?;
+            all.extend(page.contents().iter().filter_map(|object| {
+                let key = object.key()?.strip_prefix(&self.prefix)?.to_owned();
+                let modified = object.last_modified().and_then(|at| Timestamp::new(at.secs(), i32::try_from(at.subsec_nanos()).ok()?).ok());
+                Some(Listed { key, modified, bytes: object.size().unwrap_or_default() })
+            }));
+        }
+        Ok(all)
+    }
+}
+
+fn status<E>(error: &SdkError<E, aws_sdk_s3::config::http::HttpResponse>) -> Option<u16> {
+    error.raw_response().map(|response| response.status().as_u16())
+}
+
+fn json(value: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec_pretty(value).expect("plain data is JSON")
+}

@@ -1,0 +1,155 @@
+//! A server that takes every request, answers from a script, and writes all of it down: it stands for Slack, PagerDuty, Microsoft Teams, SES,
+//! or anybody's webhook.
+
+use std::collections::BTreeMap;
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::{HeaderMap, Method, StatusCode, Uri};
+use axum::response::{IntoResponse, Response};
+use serde_json::Value;
+use tokio::sync::oneshot;
+
+/// How a request is answered.
+#[derive(Clone, Copy, Debug)]
+pub enum Answer {
+    /// With this status.
+    Status(u16),
+    /// With this status, and when to come back, in seconds.
+    RetryAfter(u16, u32),
+    /// Never.
+    Hang,
+}
+
+/// One request, as it came.
+#[derive(Clone, Debug)]
+pub struct Received {
+    /// The path of its URL.
+    pub path: String,
+    /// Names, in lower case, and values.
+    pub headers: BTreeMap<String, String>,
+    /// The body.
+    pub text: String,
+}
+
+impl Received {
+    /// The body as JSON.
+    ///
+    /// # Panics
+    /// When it is none.
+    #[must_use]
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("no JSON: {error}: {}", self.text))
+    }
+}
+
+#[derive(Default)]
+struct Shared {
+    received: Vec<Received>,
+    /// By path; the last answer of a path stays.
+    script: BTreeMap<String, VecDeque<Answer>>,
+}
+
+/// The server, on a free port of 127.0.0.1, in a thread of its own. Ends when dropped.
+pub struct Receiver {
+    shared: Arc<Mutex<Shared>>,
+    port: u16,
+    end: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Default for Receiver {
+    fn default() -> Self {
+        Self::start()
+    }
+}
+
+impl Receiver {
+    /// Starts it; it answers 200 to everything.
+    ///
+    /// # Panics
+    /// When 127.0.0.1 has no free port.
+    #[must_use]
+    pub fn start() -> Self {
+        let shared = Arc::new(Mutex::new(Shared::default()));
+        let router = Router::new().fallback(take).with_state(Arc::clone(&shared));
+        let (port, end, thread) = serve(router);
+        Self { shared, port, end: Some(end), thread: Some(thread) }
+    }
+
+    /// The URL of a path.
+    #[must_use]
+    pub fn url(&self, path: &str) -> String {
+        format!("http://127.0.0.1:{}{path}", self.port)
+    }
+
+    /// From now on requests to a path are answered so, one after the other; the last answer stays.
+    pub fn script(&self, path: &str, answers: &[Answer]) {
+        self.lock().script.insert(path.to_owned(), answers.iter().copied().collect());
+    }
+
+    /// The requests to a path so far.
+    #[must_use]
+    pub fn received(&self, path: &str) -> Vec<Received> {
+        self.lock().received.iter().filter(|received| received.path == path).cloned().collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Shared> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Receiver {
+    fn drop(&mut self) {
+        drop(self.end.take());
+        if let Some(thread) = self.thread.take() {
+            // A panic in the thread was printed; the test fails for its own reason.
+            let _ = thread.join();
+        }
+    }
+}
+
+async fn take(State(shared): State<Arc<Mutex<Shared>>>, _: Method, uri: Uri, headers: HeaderMap, body: Bytes) -> Response {
+    let answer = {
+        let mut shared = shared.lock().unwrap_or_else(PoisonError::into_inner);
+        let headers = headers.iter().map(|(name, value)| (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned()));
+        let received =
+            Received { path: uri.path().to_owned(), headers: headers.collect(), text: String::from_utf8_lossy(&body).into_owned() };
+        shared.received.push(received);
+        match shared.script.get_mut(uri.path()) {
+            Some(answers) if answers.len() > 1 => answers.pop_front(),
+            Some(answers) => answers.front().copied(),
+            None => None,
+        }
+    };
+    let status = |status: u16| StatusCode::from_u16(status).expect("a status of HTTP");
+    match answer.unwrap_or(Answer::Status(200)) {
+        Answer::Status(code) => (status(code), [("content-type", "application/json")], "{}").into_response(),
+        Answer::RetryAfter(code, seconds) => (status(code), [("retry-after", seconds.to_string())], "slow down").into_response(),
+        Answer::Hang => std::future::pending().await,
+    }
+}
+
+/// Serves a router on a free port until the sender is dropped; open connections end with the thread.
+pub(crate) fn serve(router: Router) -> (u16, oneshot::Sender<()>, JoinHandle<()>) {
+    let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("loopback has a free port");
+    let port = listener.local_addr().expect("a bound listener has an address").port();
+    listener.set_nonblocking(true).expect("a listener can be made non-blocking");
+    let (end, ended) = oneshot::channel();
+    let thread = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime can be made");
+        runtime.block_on(async move {
+            let listener = tokio::net::TcpListener::from_std(listener).expect("a listener belongs to a runtime");
+            let serving = std::future::IntoFuture::into_future(axum::serve(listener, router));
+            tokio::select! {
+                _ = serving => {}
+                _ = ended => {}
+            }
+        });
+    });
+    (port, end, thread)
+}
