@@ -7,7 +7,7 @@ export CARGO_TERM_COLOR ?= auto
 NEXTEST_PROFILE ?= $(if $(CI),ci,default)
 
 .NOTPARALLEL:
-.PHONY: demo test bench lint deny setup build clean
+.PHONY: demo test bench image lint deny setup build clean
 
 ## the main job on TPC-H data, end to end
 demo:
@@ -18,6 +18,11 @@ demo:
 test: setup lint build
 	@tests/services run cargo nextest run --locked --workspace --profile $(NEXTEST_PROFILE)
 	cargo test --locked --doc --workspace --quiet
+
+## the slim image `errand`, and what it weighs
+image:
+	@tests/setup build
+	@docker/build
 
 ## speed and memory beside DuckDB's own loader, psql, and other movers; `make bench BENCH="--only postgres"` measures one group
 bench: build setup
