@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use errand_model::failure::{Failure, FailureKind};
 use jiff::Timestamp;
+use sha2::{Digest, Sha256};
 use uuid::{NoContext, Uuid};
 
 /// Tells the time: that of the machine, or one fixed by a test.
@@ -98,6 +99,19 @@ impl RunId {
         )))
     }
 
+    /// The id of the run that an execution of Step Functions is: its name, as it is where that is an id. What else an execution's name may
+    /// hold becomes `-`, and a digest at the end keeps such names apart.
+    #[must_use]
+    pub fn of_execution(name: &str) -> Self {
+        if let Ok(id) = Self::parse(name) {
+            return id;
+        }
+        let digest: String = Sha256::digest(name).iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+        let plain = name.chars().map(|c| if c.is_ascii_alphanumeric() || matches!(c, '-' | '_') { c } else { '-' });
+        let plain: String = plain.skip_while(|c| !c.is_ascii_alphanumeric()).take(Self::MAX - digest.len() - 1).collect();
+        Self(if plain.is_empty() { digest } else { format!("{plain}-{digest}") })
+    }
+
     /// When an id of [`RunId::new`] was made; nothing for ids of others.
     #[must_use]
     pub fn made_at(text: &str) -> Option<Timestamp> {
@@ -144,6 +158,18 @@ mod tests {
         assert_eq!(RunId::made_at(late.as_str()), Some(at("2026-11-20T06:00:00.002Z")));
         assert_ne!(RunId::new(at("2026-11-20T06:00:00Z")), RunId::new(at("2026-11-20T06:00:00Z")));
         assert_eq!(RunId::parse(early.as_str()), Ok(early));
+    }
+
+    #[test]
+    fn names_of_executions_become_ids_that_stay_apart() {
+        let id = |name: &str| RunId::of_execution(name).to_string();
+        assert_eq!(id("4b3c2d1e-aaaa-bbbb-cccc-0123456789ab"), "4b3c2d1e-aaaa-bbbb-cccc-0123456789ab");
+        assert!(id("orders 2026.11").starts_with("orders-2026-11-"), "{}", id("orders 2026.11"));
+        assert_ne!(id("orders.2026"), id("orders=2026"));
+        for name in ["", "...", "é", "_x", &"ü.".repeat(40), &"a.".repeat(40), "a/../b"] {
+            assert_eq!(RunId::parse(&id(name)).expect(name).as_str(), id(name));
+            assert_eq!(id(name), id(name));
+        }
     }
 
     #[test]

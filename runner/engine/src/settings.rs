@@ -6,11 +6,12 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use errand_model::failure::{Failure, FailureKind};
 use jiff::Timestamp;
 
-use crate::secret::{self, Secrets};
+use crate::secret::{self, Secret, Secrets};
 
 /// Every environment variable that Errand reads.
 pub mod variable {
@@ -24,7 +25,34 @@ pub mod variable {
     pub const COLUMNS: &str = "COLUMNS";
     /// Prefix of secrets: `ERRAND_SECRET_SHOP_TOKEN` holds the secret `shop_token`.
     pub const SECRET_PREFIX: &str = crate::secret::ENVIRONMENT_PREFIX;
-    /// Id of the run; a new one without it.
+    /// Where AWS Secrets Manager holds secrets: `errand/prod/` stands before their names. In a task `errand/<environment>/` without it;
+    /// elsewhere Secrets Manager is asked only when it is set.
+    pub const REMOTE_SECRET_PREFIX: &str = "ERRAND_SECRET_PREFIX";
+    /// In a task: name of the job.
+    pub const JOB: &str = "ERRAND_JOB";
+    /// In a task: URL of the job repository.
+    pub const REPOSITORY: &str = "ERRAND_REPOSITORY";
+    /// In a task: the commit that is run, in full.
+    pub const REF: &str = "ERRAND_REF";
+    /// In a task: the span of time that the run is for, `<start>/<end>` or a date; that of the schedule without it.
+    pub const INTERVAL: &str = "ERRAND_INTERVAL";
+    /// In a task: values of inputs, a JSON object.
+    pub const INPUTS: &str = "ERRAND_INPUTS";
+    /// In a task: what heartbeats and the result are sent with.
+    pub const TASK_TOKEN: &str = "ERRAND_TASK_TOKEN";
+    /// In a task: ARN of the execution.
+    pub const EXECUTION: &str = "ERRAND_EXECUTION";
+    /// In a task: who started it, `schedule`, `manual` or `backfill`.
+    pub const TRIGGER: &str = "ERRAND_TRIGGER";
+    /// In a task: seconds between two heartbeats, 60 without it. Claims are free to others after five that did not come.
+    pub const HEARTBEAT_SECONDS: &str = "ERRAND_HEARTBEAT_SECONDS";
+    /// In a task: seconds from SIGTERM to the end, 100 without it: less than the stop timeout of the container.
+    pub const STOP_SECONDS: &str = "ERRAND_STOP_SECONDS";
+    /// In a task: bucket for the report of a run that fails before its project file says where reports are kept.
+    pub const STATE_BUCKET: &str = "ERRAND_STATE_BUCKET";
+    /// In a task: what keys in that bucket begin with; reports lie under `runs/` below it.
+    pub const STATE_PREFIX: &str = "ERRAND_STATE_PREFIX";
+    /// Id of the run; a new one without it. In a task the name of the execution.
     pub const RUN_ID: &str = "ERRAND_RUN_ID";
     /// Environment of `errand.yaml`; its `default_environment` without it.
     pub const ENVIRONMENT: &str = "ERRAND_ENVIRONMENT";
@@ -34,7 +62,7 @@ pub mod variable {
     pub const SCHEDULED_AT: &str = "ERRAND_SCHEDULED_AT";
     /// File of the ssh hosts that are known; `~/.ssh/known_hosts` without it.
     pub const KNOWN_HOSTS: &str = "ERRAND_KNOWN_HOSTS";
-    /// File of certificate authorities (PEM) that are trusted beside those of the system.
+    /// File of certificate authorities (PEM) that are trusted beside those of the system: by git, and for S3 and the other services of AWS.
     pub const CA_FILE: &str = "ERRAND_CA_FILE";
     /// The home directory: `~/.ssh/known_hosts` lies there.
     pub const HOME: &str = "HOME";
@@ -98,6 +126,59 @@ pub struct Settings {
     pub known_hosts: Option<PathBuf>,
     /// Certificate authorities beside those of the system.
     pub ca_file: Option<PathBuf>,
+    /// What a state machine tells a task.
+    pub task: TaskSettings,
+}
+
+/// What a state machine tells a task that it starts. Nothing of it is checked yet: what is wrong is reported as a failure of the run.
+#[derive(Clone, Debug)]
+pub struct TaskSettings {
+    /// Name of the job.
+    pub job: Option<String>,
+    /// URL of the job repository.
+    pub repository: Option<String>,
+    /// The commit.
+    pub reference: Option<String>,
+    /// The span of time.
+    pub interval: Option<String>,
+    /// Inputs, as JSON.
+    pub inputs: Option<String>,
+    /// What heartbeats and the result are sent with.
+    pub token: Option<Secret>,
+    /// ARN of the execution.
+    pub execution: Option<String>,
+    /// Who started it.
+    pub trigger: Option<String>,
+    /// Between two heartbeats.
+    pub heartbeat: Duration,
+    /// From SIGTERM to the end.
+    pub stop: Duration,
+    /// Bucket and prefix of what is known of runs.
+    pub state: Option<(String, String)>,
+}
+
+impl TaskSettings {
+    fn read(environment: &Environment) -> Result<Self, Failure> {
+        let seconds = |name, default| {
+            let parse = |text: &str| text.parse().ok().filter(|seconds| (1..=3600).contains(seconds));
+            Ok(Duration::from_secs(environment.parsed(name, "a number of seconds from 1 to 3600", parse)?.unwrap_or(default)))
+        };
+        let state = environment.text(variable::STATE_BUCKET)?;
+        let prefix = environment.text(variable::STATE_PREFIX)?.unwrap_or_default();
+        Ok(Self {
+            job: environment.text(variable::JOB)?,
+            repository: environment.text(variable::REPOSITORY)?,
+            reference: environment.text(variable::REF)?,
+            interval: environment.text(variable::INTERVAL)?,
+            inputs: environment.text(variable::INPUTS)?,
+            token: environment.text(variable::TASK_TOKEN)?.map(|token| Secret::new(&token)),
+            execution: environment.text(variable::EXECUTION)?,
+            trigger: environment.text(variable::TRIGGER)?,
+            heartbeat: seconds(variable::HEARTBEAT_SECONDS, 60)?,
+            stop: seconds(variable::STOP_SECONDS, 100)?,
+            state: state.map(|bucket| (bucket, prefix)),
+        })
+    }
 }
 
 impl Settings {
@@ -123,6 +204,8 @@ impl Settings {
             columns.or(terminals.width.filter(|_| terminal)).unwrap_or(if terminal { TERMINAL_WIDTH } else { PIPE_WIDTH }).clamp(40, 500)
         };
         let home = environment.path(variable::HOME);
+        let secrets = Secrets::new(environment.secrets()?, PathBuf::from(secret::DEFAULT_DIRECTORY));
+        let prefix = environment.text(variable::REMOTE_SECRET_PREFIX)?;
         Ok(Self {
             log_filter: environment.text(variable::LOG)?,
             log_format: log_format(&environment, terminals.stderr, docker)?,
@@ -133,9 +216,10 @@ impl Settings {
             attempt: environment
                 .parsed(variable::ATTEMPT, "a whole number from 1", |text| text.parse().ok().filter(|attempt| *attempt > 0))?,
             scheduled_at: environment.parsed(variable::SCHEDULED_AT, "a time such as `2026-11-20T06:00:00Z`", |text| text.parse().ok())?,
-            secrets: Secrets::new(environment.secrets()?, PathBuf::from(secret::DEFAULT_DIRECTORY)),
+            secrets: prefix.map_or_else(|| secrets.clone(), |prefix| secrets.clone().with_remote(&prefix)),
             known_hosts: environment.path(variable::KNOWN_HOSTS).or_else(|| home.map(|home| home.join(".ssh/known_hosts"))),
             ca_file: environment.path(variable::CA_FILE),
+            task: TaskSettings::read(&environment)?,
         })
     }
 }
@@ -187,7 +271,8 @@ impl Environment {
     }
 
     fn secrets(&self) -> Result<Vec<(String, String)>, Failure> {
-        let names = self.0.keys().filter(|name| name.starts_with(variable::SECRET_PREFIX));
+        let is_secret = |name: &&String| name.starts_with(variable::SECRET_PREFIX) && *name != variable::REMOTE_SECRET_PREFIX;
+        let names = self.0.keys().filter(is_secret);
         names.map(|name| Ok((name.clone(), self.text(name)?.unwrap_or_default()))).collect()
     }
 }
