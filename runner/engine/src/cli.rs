@@ -2,12 +2,19 @@
 //!
 //! A command returns the exit code that its end asks for; `main` alone uses it.
 
+pub mod backfill;
+pub mod deploy;
+mod follow;
 pub mod plan;
 pub mod run;
 pub mod runs;
 pub mod schema;
 pub mod selection;
 pub mod setup;
+mod stack;
+pub mod start;
+pub mod stop;
+pub mod task;
 pub mod validate;
 
 use std::io::{self, ErrorKind, Write};
@@ -38,12 +45,22 @@ pub struct Arguments {
 pub enum Command {
     /// Run a job.
     Run(Box<run::RunArgs>),
+    /// Run a job in a task of a state machine; everything comes from the environment.
+    Task(task::TaskArgs),
     /// Show what a run would do, without doing it.
     Plan(plan::PlanArgs),
     /// Check every definition of a job repository.
     Validate(validate::ValidateArgs),
     /// List runs, or show one.
     Runs(runs::RunsArgs),
+    /// Bring the schedules of an environment in step with the job repository at a commit.
+    Deploy(deploy::DeployArgs),
+    /// Start a run of a job in its environment's stack.
+    Start(start::StartArgs),
+    /// End a run that was started in a stack.
+    Stop(stop::StopArgs),
+    /// Start runs for all intervals of a span of time.
+    Backfill(backfill::BackfillArgs),
     /// Print the JSON Schema of a definition.
     Schema(schema::SchemaArgs),
     /// Make a warehouse ready for jobs.
@@ -64,13 +81,21 @@ pub struct Surroundings {
 /// Does what the arguments say. The exit code.
 #[must_use]
 pub fn execute(arguments: &Arguments, surroundings: &Surroundings) -> u8 {
+    if let Some(file) = &surroundings.settings.ca_file {
+        crate::aws::trust::add(file);
+    }
     let stream = surroundings.settings.stdout;
     let mut out = Stdout { closed: false };
     let ended = match &arguments.command {
         Command::Run(args) => run::run(args, surroundings, &mut out),
+        Command::Task(args) => task::run(args, surroundings, &mut out),
         Command::Plan(args) => plan::run(args, surroundings, &mut out),
         Command::Validate(args) => validate::run(args, stream, &mut out),
         Command::Runs(args) => runs::run(args, surroundings, &mut out),
+        Command::Deploy(args) => deploy::run(args, surroundings, &mut out),
+        Command::Start(args) => start::run(args, surroundings, &mut out),
+        Command::Stop(args) => stop::run(args, surroundings, &mut out),
+        Command::Backfill(args) => backfill::run(args, surroundings, &mut out),
         Command::Setup(args) => setup::run(args, surroundings, &mut out),
         Command::Schema(args) => schema::run(args, &mut out).map_err(|error| cannot_print(&error)),
     };

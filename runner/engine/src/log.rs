@@ -24,7 +24,7 @@ use crate::secret::Redactor;
 use crate::settings::{LogFormat, Settings};
 
 /// What is logged when nobody says: milestones of Errand, and of libraries what went wrong.
-const DEFAULT_FILTER: &str = "warn,errand_engine=info,errand=info";
+const DEFAULT_FILTER: &str = "warn,deadpool.postgres=error,errand_engine=info,errand=info";
 
 /// The span whose fields are the same on every line; text leaves them out.
 const RUN_SPAN: &str = "run";
@@ -176,7 +176,12 @@ where
         if !all.is_empty() {
             write!(writer, "  {}", self.painted("2", &all.join(" ")))?;
         }
-        writeln!(writer)
+        writeln!(writer)?;
+        match fields.help {
+            // A sentence for people: on a line of its own, as where an error is told without a log.
+            Some(help) => writeln!(writer, "{} {help}", self.painted("2", "help:")),
+            None => Ok(()),
+        }
     }
 }
 
@@ -196,6 +201,7 @@ impl<'writer> FormatFields<'writer> for TextFields {
 #[derive(Default)]
 struct TextVisitor {
     message: String,
+    help: Option<String>,
     fields: Vec<String>,
 }
 
@@ -203,6 +209,7 @@ impl TextVisitor {
     fn add(&mut self, field: &Field, value: &str) {
         match field.name() {
             "message" => self.message = visible(value),
+            "help" => self.help = Some(visible(value)),
             name if name.starts_with("log.") => {}
             name if value.is_empty() || value.contains(|c: char| c.is_whitespace() || c == '"' || c == '=') => {
                 self.fields.push(format!("{name}=\"{}\"", visible(value).replace('"', "\\\"").replace('\n', "\\n")));
@@ -346,6 +353,7 @@ mod tests {
             let _step = step.enter();
             tracing::warn!(error = "lost connection to `db`", attempt = 2, "step failed, trying again");
             tracing::info!(line = "\u{1b}[31mred\u{7} hunter2-hunter2", "output");
+            tracing::error!(help = Some("mend the `x`"), "it broke");
         });
         String::from_utf8(lines.lock().expect("not poisoned").clone()).expect("text")
     }
@@ -365,6 +373,8 @@ mod tests {
         06:00:03 info  run started
         06:00:03 warn  step failed, trying again  step=load error="lost connection to `db`" attempt=2
         06:00:03 info  output  step=load attempt=1 line="\u{1b}[31mred\u{7} [secret]"
+        06:00:03 error it broke  step=load attempt=1
+        help: mend the `x`
         "#);
         assert!(text(true).contains("\u{1b}[33;1mwarn \u{1b}[0m step failed"));
     }
@@ -381,5 +391,6 @@ mod tests {
         assert_eq!((&lines[1]["level"], &lines[1]["run_id"], &lines[1]["step"]), (&"warn".into(), &"01k".into(), &"load".into()));
         assert_eq!(lines[1]["attempt"], 2);
         assert_eq!(lines[2]["line"], "\u{1b}[31mred\u{7} [secret]");
+        assert_eq!((&lines[3]["message"], &lines[3]["help"]), (&"it broke".into(), &"mend the `x`".into()));
     }
 }

@@ -5,6 +5,7 @@ mod execute;
 mod graph;
 mod memory;
 mod plan;
+mod usage;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -16,12 +17,13 @@ use jiff::Timestamp;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-pub use execute::execute;
+pub use execute::{execute, timed_out};
 pub use memory::peak_bytes;
 pub use plan::{Plan, PlannedStep, plan};
 
 use crate::clock::Clock;
 use crate::progress::Progress;
+use crate::pulse::Pulse;
 use crate::secret::Secrets;
 
 /// Everything that one run needs, decided before it starts.
@@ -54,6 +56,8 @@ pub struct Request {
     pub secrets: Secrets,
     /// What a person at a terminal sees meanwhile.
     pub progress: Progress,
+    /// Signs of life, for who listens.
+    pub pulse: Pulse,
     /// Ends the run: statements are cancelled and rolled back, and the report says so.
     pub cancelled: CancellationToken,
     /// Start of the runner.

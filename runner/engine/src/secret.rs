@@ -1,10 +1,13 @@
 //! Secrets: a type that cannot be printed, where its value comes from, and its removal from text.
 //!
+//! A value comes from the environment, from a file, or, where a prefix is set, from AWS Secrets Manager: in this order.
+//!
 //! Must not read the environment: settings collect the variables and the directory and pass them in. Must not log a value,
 //! and offers none of its forms but through [`Secret::expose`], which is easy to find in a review.
 
 mod form;
 mod redact;
+mod remote;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,6 +17,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use errand_model::failure::{Failure, FailureKind};
+
+use remote::Remote;
 
 pub use redact::{PLACEHOLDER, Redactor};
 
@@ -25,9 +30,6 @@ pub const DEFAULT_DIRECTORY: &str = "/run/secrets";
 
 /// A secret larger than this is a mistake: the longest private keys have 4 KiB.
 const MAX_BYTES: u64 = 64 * 1024;
-
-/// Values shorter than this hide nothing, and their removal makes text unreadable.
-const SHORT: usize = 4;
 
 /// The name of a secret: `[a-z][a-z0-9_]*`, at most 64 characters, so that it is a file name and, in upper case, part of a variable.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -89,13 +91,14 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// Finds the value of a secret by its name: first the environment, then a directory of files.
+/// Finds the value of a secret by its name: first the environment, then a directory of files, then AWS Secrets Manager.
 ///
 /// Cheap to clone; all clones share one [`Redactor`], which learns every value before its first use.
 #[derive(Clone)]
 pub struct Secrets {
     environment: Arc<BTreeMap<String, String>>,
     directory: Arc<Path>,
+    remote: Option<Arc<Remote>>,
     redactor: Redactor,
 }
 
@@ -104,20 +107,38 @@ impl Secrets {
     #[must_use]
     pub fn new(environment: impl IntoIterator<Item = (String, String)>, directory: PathBuf) -> Self {
         let environment = environment.into_iter().filter(|(name, _)| name.starts_with(ENVIRONMENT_PREFIX)).collect();
-        Self { environment: Arc::new(environment), directory: Arc::from(directory), redactor: Redactor::default() }
+        Self { environment: Arc::new(environment), directory: Arc::from(directory), remote: None, redactor: Redactor::default() }
     }
 
-    /// The value of `name`, known to the redactor from here on. One line end at its end is not part of the value.
+    /// The same, and what is found nowhere else is asked of AWS Secrets Manager, under this prefix and its name: once, when it is needed.
+    #[must_use]
+    pub fn with_remote(mut self, prefix: &str) -> Self {
+        self.remote = Some(Arc::new(Remote::new(prefix)));
+        self
+    }
+
+    /// Whether AWS Secrets Manager is asked.
+    #[must_use]
+    pub const fn has_remote(&self) -> bool {
+        self.remote.is_some()
+    }
+
+    /// The value of `name`, known to the redactor from here on. One line end at its end is not part of the value. Blocks for the seconds
+    /// that AWS Secrets Manager takes, where that is asked.
     ///
-    /// Fails as `Definition` with `secret::missing`, `secret::empty` or `secret::unreadable`.
+    /// Fails as `Definition` with `secret::missing`, `secret::empty` or `secret::unreadable`, and with what Secrets Manager says.
     pub fn resolve(&self, name: &SecretName) -> Result<Secret, Failure> {
         let variable = name.variable();
         let file = self.directory.join(name.as_str());
         let (text, origin) = match self.environment.get(&variable) {
             Some(value) => (value.clone(), format!("environment variable `{variable}`")),
-            None => match read(&file)? {
-                Some(value) => (value, format!("file `{}`", file.display())),
-                None => return Err(missing(name, &variable, &file)),
+            None => match (read(&file)?, &self.remote) {
+                (Some(value), _) => (value, format!("file `{}`", file.display())),
+                (None, None) => return Err(missing(name, &variable, &file, None)),
+                (None, Some(remote)) => match remote.get(name)? {
+                    Some(value) => (value.expose().to_owned(), format!("AWS Secrets Manager as `{}`", remote.full(name))),
+                    None => return Err(missing(name, &variable, &file, Some(&remote.full(name)))),
+                },
             },
         };
         let value = without_line_end(&text);
@@ -125,8 +146,8 @@ impl Secrets {
             return Err(Failure::new(FailureKind::Definition, "secret::empty", format!("secret `{name}` is empty in {origin}"))
                 .help("give it its value, or remove it there"));
         }
-        if value.chars().count() < SHORT {
-            tracing::warn!(secret = %name, "secret is too short to hide anything, its removal makes text unreadable");
+        if value.chars().count() < form::MIN_CHARACTERS {
+            tracing::warn!(secret = %name, "secret is too short to be removed from logs and reports, use a longer one");
         }
         let secret = Secret::new(value);
         self.redactor.register(&secret);
@@ -143,13 +164,21 @@ impl Secrets {
 impl fmt::Debug for Secrets {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let variables: Vec<_> = self.environment.keys().collect();
-        f.debug_struct("Secrets").field("variables", &variables).field("directory", &self.directory).finish_non_exhaustive()
+        let remote = self.remote.as_ref().map(|remote| remote.prefix());
+        f.debug_struct("Secrets")
+            .field("variables", &variables)
+            .field("directory", &self.directory)
+            .field("remote", &remote)
+            .finish_non_exhaustive()
     }
 }
 
-fn missing(name: &SecretName, variable: &str, file: &Path) -> Failure {
-    Failure::new(FailureKind::Definition, "secret::missing", format!("secret `{name}` is not set"))
-        .help(format!("set the environment variable `{variable}`, or write the value to the file `{}`", file.display()))
+fn missing(name: &SecretName, variable: &str, file: &Path, remote: Option<&str>) -> Failure {
+    let failure = Failure::new(FailureKind::Definition, "secret::missing", format!("secret `{name}` is not set"));
+    failure.help(match remote {
+        Some(remote) => format!("store its value in AWS Secrets Manager as `{remote}`, or set the environment variable `{variable}`"),
+        None => format!("set the environment variable `{variable}`, or write the value to the file `{}`", file.display()),
+    })
 }
 
 /// The text of `file`, or nothing when there is no such file.

@@ -15,6 +15,7 @@ mod moment;
 pub mod parquet;
 mod parse;
 mod reader;
+mod rechunk;
 mod reject;
 mod resolve;
 mod rows;
@@ -22,15 +23,19 @@ mod scalar;
 mod slab;
 mod split;
 mod stream;
+mod survey;
 #[cfg(test)]
 pub(crate) mod tests;
 
 use arrow::array::{Int64Array, RecordBatch};
 use errand_model::value::ColumnType;
+use serde::{Deserialize, Serialize};
 
 pub use reader::Reader;
+pub use rechunk::{Chunked, Group, Rechunk, Seen};
 pub use resolve::resolve;
 pub use rows::Rows;
+pub use survey::{Surveyed, survey};
 
 pub use crate::store::FileEntry;
 
@@ -91,7 +96,7 @@ pub struct Batch {
 }
 
 /// One refused record.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rejected {
     /// Path of its file.
     pub file: String,

@@ -10,10 +10,11 @@ mod sql;
 mod stage;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use errand_model::failure::{Failure, FailureKind, Place};
 use errand_model::job::{Expectation, Step, StepKind, TableName};
-use errand_model::report::{CheckReport, FileReport, Rows, StatementReport, UsageReport};
+use errand_model::report::{CheckReport, FileReport, Rows, StatementReport};
 use errand_model::template::Template;
 use errand_model::template::scanner::Dialect;
 use errand_model::value::Label;
@@ -21,13 +22,20 @@ use serde_json::{Map, Value, json};
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use check::FAILURES_SCHEMA;
+pub(crate) use sql::refuse as refuse_statements;
 
 use crate::clock::Stopwatch;
 use crate::progress::StepProgress;
-use crate::run::context::Context;
+use crate::run::context::{Context, of_connection};
 use crate::warehouse::ledger::{self, Done, Load, Writer};
 use crate::warehouse::statement::{self, Statement};
 use crate::warehouse::{Capabilities, Purpose, Session};
+
+/// Code of a commit of which nobody says whether it took effect.
+pub(crate) const COMMIT_UNKNOWN: &str = "step::commit_unknown";
+
+/// How long a run that was cancelled while it committed asks what became of that.
+const LAST_QUESTION: Duration = Duration::from_secs(10);
 
 /// What an attempt left behind for the report, also when it failed.
 #[derive(Debug, Default)]
@@ -42,8 +50,6 @@ pub struct Record {
     pub checks: Vec<CheckReport>,
     /// Warnings.
     pub warnings: Vec<String>,
-    /// What the warehouse says its statements cost.
-    pub usage: Option<UsageReport>,
 }
 
 /// What a step did.
@@ -120,6 +126,7 @@ impl Attempt {
         let request = &self.run.request;
         Writer {
             run_id: request.run_id.clone(),
+            run_attempt: request.attempt,
             attempt: self.number,
             commit: request.checkout.commit.clone(),
             now: request.clock.now().to_string(),
@@ -146,20 +153,18 @@ impl Attempt {
     }
 
     async fn session(&self, connection: &Label, load: Option<&Load>) -> Result<Box<dyn Session>, Failure> {
-        self.run.warehouse(connection).await?.session(&self.purpose(load)).await
+        self.run.warehouse(connection).await?.session(&self.purpose(load)).await.map_err(|failure| of_connection(failure, connection))
     }
 
-    /// Ends a session: what its statements cost, and, after a failure, the open transaction undone.
+    /// Ends a session: after a failure the open transaction is undone; what its statements cost is asked beside the run.
     async fn leave<T>(&mut self, session: &mut dyn Session, result: Result<T, Failure>) -> Result<T, Failure> {
         if result.is_err()
             && let Err(failure) = session.rollback().await
         {
             self.record.warnings.push(format!("the transaction could not be undone at once: {failure}"));
         }
-        if let Some(usage) = session.usage().await {
-            let sum = self.record.usage.get_or_insert_default();
-            sum.bytes_scanned += usage.bytes_scanned;
-            sum.credits += usage.credits;
+        if let Some(question) = session.usage() {
+            self.run.bills.ask(self.step.id.as_str(), self.number, question);
         }
         result
     }
@@ -223,8 +228,7 @@ impl Attempt {
             Err(failure) if failure.code == "warehouse::connection_lost" => failure,
             result => return result.map(|_| ()).map_err(ledger::fenced),
         };
-        let warehouse = self.run.warehouse(connection).await?;
-        match ledger::settle(warehouse.as_ref(), &self.purpose(Some(load)), load).await {
+        match self.settle(connection, load).await {
             Ok(Some(done)) if done.run_id == self.run.request.run_id => {
                 self.record
                     .warnings
@@ -240,10 +244,26 @@ impl Attempt {
             Err(unknown) => {
                 let message =
                     format!("the connection was lost while committing, and the warehouse does not say what became of it: {unknown}");
-                Err(Failure::new(FailureKind::Transient, "step::commit_unknown", message)
+                Err(Failure::new(FailureKind::Transient, COMMIT_UNKNOWN, message)
                     .help("the next attempt reads the ledger before it writes anything"))
             }
         }
+    }
+}
+
+impl Attempt {
+    /// Asks what became of a commit. A run that was cancelled asks too, for as long as the machine may still be there.
+    async fn settle(&self, connection: &Label, load: &Load) -> Result<Option<Done>, Failure> {
+        let (warehouse, purpose) = (self.run.warehouse(connection).await?, self.purpose(Some(load)));
+        if !self.cancelled.is_cancelled() {
+            return ledger::settle(warehouse.as_ref(), &purpose, load).await;
+        }
+        let purpose = Purpose { cancelled: CancellationToken::new(), ..purpose };
+        let asked = tokio::time::timeout(LAST_QUESTION, ledger::settle(warehouse.as_ref(), &purpose, load)).await;
+        asked.unwrap_or_else(|_| {
+            let message = format!("no answer within {} s", LAST_QUESTION.as_secs());
+            Err(Failure::new(FailureKind::Transient, "warehouse::unreachable", message))
+        })
     }
 }
 

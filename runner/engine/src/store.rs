@@ -9,6 +9,7 @@ mod entry;
 mod glob;
 mod io;
 mod read;
+mod swap;
 mod upload;
 
 use std::future::Future;
@@ -20,6 +21,7 @@ use errand_model::job::Connection;
 use tokio_util::sync::CancellationToken;
 
 pub use entry::FileEntry;
+pub use swap::Version;
 pub use upload::Upload;
 
 use crate::aws::s3::Bucket;

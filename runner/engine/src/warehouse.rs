@@ -5,6 +5,7 @@
 mod capabilities;
 #[cfg(feature = "duckdb")]
 mod duckdb;
+mod files;
 pub mod ledger;
 mod parts;
 mod postgres;
@@ -12,8 +13,10 @@ pub mod publish;
 mod redshift;
 mod snowflake;
 pub mod statement;
+mod unloaded;
 
 use std::path::Path;
+use std::pin::Pin;
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
@@ -25,6 +28,8 @@ use errand_model::value::ColumnType;
 use tokio_util::sync::CancellationToken;
 
 pub use capabilities::{Capabilities, Case, Fence, equal_or_both_null, is_not_distinct, quote_exact, quote_exact_list, quote_text};
+
+pub use files::{FileColumn, FileForm, FileGroup, FileLoads, GroupFile, MakeParts, PutPart, TextForm, TextPart};
 
 pub(crate) use snowflake::setup as snowflake_setup;
 
@@ -55,6 +60,25 @@ pub type NextChunk = Box<dyn FnMut() -> Result<Option<Chunk>, Failure> + Send>;
 /// Takes rows of a result, in order. Called on a thread that may block.
 pub type PutRows = Box<dyn FnMut(RecordBatch) -> Result<(), Failure> + Send>;
 
+/// Rows that every attempt of their load would extract alike, because their source is still there.
+pub trait Extraction: Send + Sync {
+    /// All that decides the rows beside the load id: versions of the source's files, columns, what reads them.
+    fn inputs(&self) -> serde_json::Value;
+
+    /// What a later attempt must know beside the rows; asked for after the last one. None when some were left out.
+    fn account(&self) -> Option<serde_json::Value>;
+
+    /// Takes what the account of an earlier attempt says, in place of its rows.
+    ///
+    /// # Errors
+    ///
+    /// `Internal` when it is no account.
+    fn restore(&self, account: serde_json::Value) -> Result<(), Failure>;
+}
+
+/// What statements cost, none where the role may not ask: awaited beside other work, ends within seconds, and never fails.
+pub type UsageQuestion = Pin<Box<dyn Future<Output = Option<UsageReport>> + Send>>;
+
 /// A target of [`Session::append`].
 #[derive(Clone, Debug)]
 pub struct AppendTarget {
@@ -69,7 +93,7 @@ pub struct AppendTarget {
 /// Every method ends soon after its token is cancelled, with a failure of kind `Cancelled`. Failures carry one of these codes:
 /// `warehouse::syntax`, `missing_object`, `permission`, `constraint`, `duplicate_key`, `value`, `conflict` (another transaction was
 /// faster), `lock_timeout`, `statement_timeout`, `connection_lost` (whether the statement took effect is not known), `unreachable`,
-/// `authentication`, `suspended`, `disk_full`, `out_of_memory`, `cancelled`, `refused`, `internal`. The message of a failure in SQL
+/// `authentication`, `in_transaction` (one cannot begin inside another), `suspended`, `disk_full`, `out_of_memory`, `cancelled`, `refused`, `internal`. The message of a failure in SQL
 /// ends in `\n\nLINE n: <text>\n<blanks>^` where the warehouse says the place.
 #[async_trait]
 pub trait Session: Send {
@@ -91,6 +115,20 @@ pub trait Session: Send {
     /// Appends rows; says how many went to each table. Where DDL is transactional, part of the open transaction.
     async fn append(&mut self, targets: Vec<AppendTarget>, next: NextChunk) -> Result<Vec<u64>, Failure>;
 
+    /// The same for rows that a later attempt of the load could bring again. Where rows lie in a store on their way, that attempt finds them
+    /// there, whole or not at all, and asks `next` for none.
+    async fn append_extracted(
+        &mut self,
+        targets: Vec<AppendTarget>,
+        next: NextChunk,
+        _extraction: &dyn Extraction,
+    ) -> Result<Vec<u64>, Failure> {
+        self.append(targets, next).await
+    }
+
+    /// Removes what lies in a store for the load of this session, which is committed. That it cannot is only logged.
+    async fn sweep(&mut self) {}
+
     /// Hands over every row of a query; says how many there were.
     async fn read(&mut self, query: &str, put: PutRows) -> Result<u64, Failure>;
 
@@ -102,13 +140,18 @@ pub trait Session: Send {
         None
     }
 
+    /// Loading files without their rows, where this warehouse reads them as exactly as Errand does.
+    fn file_loads(&mut self) -> Option<&mut dyn FileLoads> {
+        None
+    }
+
     /// The warehouse's id of the last statement, where it gives one.
     fn statement_id(&self) -> Option<String> {
         None
     }
 
-    /// What the statements of this session cost, where the warehouse tells and the role may ask.
-    async fn usage(&mut self) -> Option<UsageReport> {
+    /// Asks what the statements of this session cost, where the warehouse tells.
+    fn usage(&self) -> Option<UsageQuestion> {
         None
     }
 }
@@ -204,8 +247,10 @@ pub struct Budget {
 pub struct Surroundings<'a> {
     /// The connections beside it.
     pub environment: &'a Environment,
-    /// Where relative paths start.
+    /// Where relative paths of data start.
     pub state_dir: &'a Path,
+    /// Where relative paths of the definition start: the checkout.
+    pub repository: &'a Path,
     /// Secrets by name.
     pub secrets: &'a Secrets,
     /// What the warehouse may use of this machine.

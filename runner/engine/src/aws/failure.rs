@@ -61,7 +61,10 @@ impl Answer {
     {
         let header = |name: &str| error.raw_response().and_then(|response| response.headers().get(name)).map(str::to_owned);
         let code = error.code().unwrap_or_default().to_owned();
-        let message = error.message().map_or_else(|| if code.is_empty() { chain(error) } else { String::new() }, str::to_owned);
+        let message = error
+            .message()
+            .map(str::to_owned)
+            .unwrap_or_else(|| if code.is_empty() && status(error).is_none() { chain(error) } else { String::new() });
         Self {
             status: status(error).unwrap_or_default(),
             code,
@@ -81,7 +84,8 @@ impl Answer {
         let marks: Vec<&str> =
             [self.code.as_str(), self.request.as_deref().unwrap_or_default()].into_iter().filter(|mark| !mark.is_empty()).collect();
         if !marks.is_empty() {
-            told = format!("{told} ({})", marks.join(", request "));
+            let request = if self.code.is_empty() { "request " } else { "" };
+            told = format!("{told} ({request}{})", marks.join(", request "));
         }
         told
     }

@@ -5,6 +5,7 @@
 mod client;
 mod multipart;
 mod read;
+mod swap;
 mod write;
 
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use aws_sdk_s3::types::Object as Listed;
 use errand_model::failure::{Failure, FailureKind};
 use errand_model::job::S3;
 use jiff::Timestamp;
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, Semaphore};
 
 pub use client::Patience;
 pub(crate) use multipart::Multipart;
@@ -35,6 +36,15 @@ struct Shared {
     endpoint: Option<String>,
     patience: Patience,
     client: OnceCell<Client>,
+    /// For parts of objects on their way.
+    room: Arc<Semaphore>,
+}
+
+impl Shared {
+    fn new(name: String, region: Option<String>, endpoint: Option<String>, patience: Patience) -> Arc<Self> {
+        let room = Arc::new(Semaphore::new(multipart::PARALLEL_IN_ALL));
+        Arc::new(Self { name, region, endpoint, patience, client: OnceCell::new(), room })
+    }
 }
 
 /// What is known of one object without reading it.
@@ -83,16 +93,15 @@ impl Bucket {
             client::check_endpoint(endpoint)?;
         }
         let S3 { bucket, prefix, region, endpoint } = s3.clone();
-        let (patience, client) = (Patience::default(), OnceCell::new());
         let prefix = if prefix.is_empty() || prefix.ends_with('/') { prefix } else { format!("{prefix}/") };
-        Ok(Self { shared: Arc::new(Shared { name: bucket, region, endpoint, patience, client }), prefix: prefix.into() })
+        Ok(Self { shared: Shared::new(bucket, region, endpoint, Patience::default()), prefix: prefix.into() })
     }
 
     /// The same objects with other limits of time.
     pub(crate) fn with_patience(&self, patience: Patience) -> Self {
         let Shared { name, region, endpoint, .. } = &*self.shared;
-        let (name, region, endpoint) = (name.clone(), region.clone(), endpoint.clone());
-        Self { shared: Arc::new(Shared { name, region, endpoint, patience, client: OnceCell::new() }), prefix: Arc::clone(&self.prefix) }
+        let shared = Shared::new(name.clone(), region.clone(), endpoint.clone(), patience);
+        Self { shared, prefix: Arc::clone(&self.prefix) }
     }
 
     /// Those under a path.
@@ -105,6 +114,13 @@ impl Bucket {
     /// `s3://bucket/prefix/key`.
     pub(crate) fn url(&self, key: &str) -> String {
         format!("s3://{}/{}", self.shared.name, self.full(key))
+    }
+
+    /// The key here of an object of the same bucket, as another prefix names it.
+    pub(crate) fn key_of(&self, other: &Self, key: &str) -> Option<String> {
+        let is_same = (&self.shared.name, &self.shared.endpoint) == (&other.shared.name, &other.shared.endpoint);
+        let full = other.full(key);
+        full.strip_prefix(&*self.prefix).filter(|key| is_same && !key.is_empty()).map(str::to_owned)
     }
 
     /// One page of the objects whose keys begin with `prefix`; with `flat` none below the next `/`. At most `most`.

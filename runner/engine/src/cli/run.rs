@@ -11,7 +11,7 @@ use tracing::Instrument;
 use super::selection::{Outline, Prepared, Refusal, Selection};
 use super::{Surroundings, print, style, tell, validate};
 use crate::checkout;
-use crate::report::store;
+use crate::report::store::{self, ReportStore};
 use crate::report::text;
 use crate::run;
 use crate::settings::LogFormat;
@@ -77,33 +77,37 @@ async fn started(args: &RunArgs, surroundings: &Surroundings) -> Result<(RunRepo
 }
 
 async fn to_its_end(selection: &Selection, surroundings: &Surroundings, outline: &mut Outline, cancelled: &CancellationToken) -> RunReport {
-    let prepared = {
-        let (selection, surroundings, cancelled, mut known) = (selection.clone(), surroundings.clone(), cancelled.clone(), outline.clone());
-        let prepare = move || {
-            let prepared = known.prepare(&selection, &surroundings, &cancelled);
-            (prepared, known)
-        };
-        tokio::task::spawn_blocking(prepare).await
-    };
-    let prepared = prepared.map(|(prepared, known)| {
-        *outline = known;
-        prepared
-    });
-    match prepared {
-        Ok(Ok(Prepared { request, scratch })) => {
+    match prepare(selection, surroundings, outline, cancelled).await {
+        Ok(Prepared { request, scratch }) => {
             let ended = tokio::spawn(run::execute(request).in_current_span()).await;
             drop(scratch);
             ended.unwrap_or_else(|error| outline.failed(defect(&error), surroundings.clock.now()))
         }
-        Ok(Err(refusal)) => {
-            show_problems(&refusal, surroundings);
-            outline.failed(refusal.into_failure(), surroundings.clock.now())
-        }
-        Err(error) => outline.failed(defect(&error), surroundings.clock.now()),
+        Err(failure) => outline.failed(failure, surroundings.clock.now()),
     }
 }
 
-fn defect(error: &tokio::task::JoinError) -> Failure {
+/// Brings the repository here and reads the job, on a thread that may block. Problems of definitions are told on stderr.
+pub(super) async fn prepare(
+    selection: &Selection,
+    surroundings: &Surroundings,
+    outline: &mut Outline,
+    cancelled: &CancellationToken,
+) -> Result<Prepared, Failure> {
+    let (selection, around, cancelled, mut known) = (selection.clone(), surroundings.clone(), cancelled.clone(), outline.clone());
+    let work = move || {
+        let prepared = known.prepare(&selection, &around, &cancelled);
+        (prepared, known)
+    };
+    let (prepared, known) = tokio::task::spawn_blocking(work).await.map_err(|error| defect(&error))?;
+    *outline = known;
+    prepared.map_err(|refusal| {
+        show_problems(&refusal, surroundings);
+        refusal.into_failure()
+    })
+}
+
+pub(super) fn defect(error: &tokio::task::JoinError) -> Failure {
     Failure::new(FailureKind::Internal, "internal::panic", format!("a defect in errand ended the run: {error}"))
         .help("please report it with the log of this run; open transactions were rolled back")
 }
@@ -122,6 +126,7 @@ fn finish(args: &RunArgs, surroundings: &Surroundings, report: &RunReport, outli
     let settings = &surroundings.settings;
     let redactor = settings.secrets.redactor();
     let kept = outline.store.as_ref().map(|store| store.write(report, redactor)).transpose();
+    let kept = kept.map_err(|unkept| left_here(unkept, report, surroundings));
     let path = kept.as_ref().ok().and_then(Option::as_deref);
     let told = match args.format {
         Format::Text => redactor.redact(&text::summary(report, path, style(settings.stdout))).into_owned(),
@@ -144,14 +149,29 @@ fn finish(args: &RunArgs, surroundings: &Surroundings, report: &RunReport, outli
     }
 }
 
+/// A report that its place does not take is left on this machine, and in the log where that is kept: a container's disk is not.
+pub(super) fn left_here(unkept: Failure, report: &RunReport, surroundings: &Surroundings) -> Failure {
+    let redactor = surroundings.settings.secrets.redactor();
+    if surroundings.settings.log_format == LogFormat::Json {
+        tracing::error!(report = store::json(report, redactor), "run report cannot be kept, here it is");
+    }
+    match ReportStore::of_last_resort().write(report, redactor) {
+        Ok(path) => {
+            let help = unkept.help.as_deref().map(|help| format!("{help}; ")).unwrap_or_default();
+            Failure { help: Some(format!("{help}until then the report is in `{}`", path.display())), ..unkept }
+        }
+        Err(_) => unkept,
+    }
+}
+
 /// SIGINT and SIGTERM.
-struct Signals {
+pub(super) struct Signals {
     interrupt: Signal,
     terminate: Signal,
 }
 
 impl Signals {
-    fn listen() -> Result<Self, Failure> {
+    pub(super) fn listen() -> Result<Self, Failure> {
         let listen = |kind| {
             signal(kind)
                 .map_err(|error| Failure::new(FailureKind::Transient, "run::no_signals", format!("cannot listen to signals: {error}")))
@@ -168,7 +188,7 @@ impl Signals {
         tracing::error!(signal, "ending the run at once");
     }
 
-    async fn next(&mut self) -> &'static str {
+    pub(super) async fn next(&mut self) -> &'static str {
         tokio::select! {
             _ = self.interrupt.recv() => "SIGINT",
             _ = self.terminate.recv() => "SIGTERM",

@@ -15,8 +15,9 @@ use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use super::Surroundings;
-use crate::checkout::{self, Checkout, Credentials, Limits, Location, Source};
+use crate::checkout::{self, Checkout, Credentials, Limits, Location, RemoteUrl, Scheme, Source};
 use crate::clock::RunId;
+use crate::pulse::Pulse;
 use crate::report::store::ReportStore;
 use crate::repository::{JobError, Repository, Validation};
 use crate::run::{self, Request};
@@ -57,7 +58,7 @@ pub struct Selection {
     pub run_id: Option<String>,
 }
 
-fn name_and_value(text: &str) -> Result<(String, String), String> {
+pub(super) fn name_and_value(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once('=').ok_or("expected `name=value`")?;
     Ok((name.to_owned(), value.to_owned()))
 }
@@ -67,13 +68,13 @@ fn name_and_value(text: &str) -> Result<(String, String), String> {
 pub struct Outline {
     /// Id of the run.
     pub run_id: String,
-    attempt: u32,
-    scheduled_at: Option<Timestamp>,
-    started_at: Timestamp,
-    job: String,
-    environment: String,
+    pub(super) attempt: u32,
+    pub(super) scheduled_at: Option<Timestamp>,
+    pub(super) started_at: Timestamp,
+    pub(super) job: String,
+    pub(super) environment: String,
     checkout: Option<CheckoutReport>,
-    interval: Option<IntervalReport>,
+    pub(super) interval: Option<IntervalReport>,
     inputs: BTreeMap<String, serde_json::Value>,
     /// Where its report goes, once that is known.
     pub store: Option<ReportStore>,
@@ -108,17 +109,34 @@ impl Outline {
             None => RunId::new(started_at),
         };
         Ok(Self {
-            run_id: run_id.to_string(),
             attempt: selection.attempt.or(settings.attempt).unwrap_or(1),
             scheduled_at: settings.scheduled_at,
-            started_at,
             job: selection.job.clone(),
             environment: selection.environment.clone().or_else(|| settings.environment.clone()).unwrap_or_default(),
+            ..Self::begin(&run_id, started_at)
+        })
+    }
+
+    /// A run of which nothing but its id is known.
+    pub(super) fn begin(run_id: &RunId, started_at: Timestamp) -> Self {
+        Self {
+            run_id: run_id.to_string(),
+            attempt: 1,
+            scheduled_at: None,
+            started_at,
+            job: String::new(),
+            environment: String::new(),
             checkout: None,
             interval: None,
             inputs: BTreeMap::new(),
             store: None,
-        })
+        }
+    }
+
+    /// The report of a run that left its work undone, and why.
+    pub(super) fn skipped(&self, why: &str, now: Timestamp) -> RunReport {
+        let report = self.failed(Failure::new(FailureKind::Cancelled, "run::skipped", why), now);
+        RunReport { outcome: Outcome::Skipped, failure: None, warnings: vec![why.to_owned()], ..report }
     }
 
     /// The report of a run that ended before its first step could, or by a defect.
@@ -177,7 +195,7 @@ impl Outline {
             Err(failure) if failure.code == ReportStore::NONE => tracing::warn!(help = failure.help, "{}", failure.message),
             Err(failure) => return Err(Refusal::Failure(failure)),
         }
-        let interval = interval(selection.interval.as_deref(), &job, self.started_at)?;
+        let interval = interval(selection.interval.as_deref(), &job, self.scheduled_at.unwrap_or(self.started_at))?;
         self.interval = Some(interval.report());
         self.inputs = validate::inputs(&job, &selection.inputs)?;
         let request = Request {
@@ -195,6 +213,7 @@ impl Outline {
             clock: surroundings.clock.clone(),
             secrets: surroundings.settings.secrets.clone(),
             progress: surroundings.progress.clone(),
+            pulse: Pulse::default(),
             cancelled: cancelled.clone(),
             started_at: self.started_at,
             state_dir,
@@ -248,7 +267,7 @@ fn first_error(validation: &Validation) -> Failure {
 
 /// The checkout, what keeps it alive, and where relative paths of connections start: in the directory that was named, where it holds a
 /// project; for every other repository in the current directory, since a scratch checkout vanishes.
-fn bring(
+pub(super) fn bring(
     selection: &Selection,
     settings: &Settings,
     cancelled: &CancellationToken,
@@ -272,7 +291,7 @@ fn bring(
     };
     let files = scratch.as_ref().map_or_else(|| tempfile::env::temp_dir().join("errand"), |scratch| scratch.path().to_owned());
     let credentials = match &source.location {
-        Location::Remote(_) => credentials(settings)?,
+        Location::Remote(url) => credentials(settings, url)?,
         Location::Directory(_) | Location::Repository(_) => Credentials::default(),
     };
     let checkout = checkout::fetch(&source, &files, Limits::default(), &credentials, cancelled)?;
@@ -280,20 +299,21 @@ fn bring(
     Ok((checkout, scratch, state_dir))
 }
 
-/// The secrets `git_token`, `git_username` and `git_ssh_key`, as far as they are set, and the known hosts.
-fn credentials(settings: &Settings) -> Result<Credentials, Failure> {
+/// The known hosts, and of the secrets `git_token`, `git_username` and `git_ssh_key` those that the address takes, as far as they are set.
+fn credentials(settings: &Settings, url: &RemoteUrl) -> Result<Credentials, Failure> {
     let secrets = &settings.secrets;
     let known_hosts = match &settings.known_hosts {
         Some(file) => read_if_there(file)?,
         None => None,
     };
-    Ok(Credentials {
-        token: optional(secrets, "git_token")?,
-        username: optional(secrets, "git_username")?.map(|name| name.expose().to_owned()),
-        ssh_key: optional(secrets, "git_ssh_key")?,
-        known_hosts,
-        ca_file: settings.ca_file.clone(),
-    })
+    let (token, ssh_key) = match url.scheme() {
+        Scheme::Http | Scheme::Https => (optional(secrets, "git_token")?, None),
+        Scheme::Ssh => (None, optional(secrets, "git_ssh_key")?),
+    };
+    let is_asked = token.is_some() || (ssh_key.is_some() && url.user().is_none());
+    let username = if is_asked { optional(secrets, "git_username")? } else { None };
+    let username = username.map(|name| name.expose().to_owned());
+    Ok(Credentials { token, username, ssh_key, known_hosts, ca_file: settings.ca_file.clone() })
 }
 
 fn optional(secrets: &Secrets, name: &str) -> Result<Option<Secret>, Failure> {
@@ -315,7 +335,7 @@ fn read_if_there(file: &Path) -> Result<Option<String>, Failure> {
     }
 }
 
-/// The span of time of a run: as given, else the last complete one of the schedule, else the moment of the start.
+/// The span of time of a run: as given, else the last complete one of the schedule at the time that the run was due, else that moment.
 fn interval(given: Option<&str>, job: &Job, now: Timestamp) -> Result<Interval, Failure> {
     let zone = job.schedule.as_ref().map_or(DEFAULT_ZONE, |schedule| schedule.timezone());
     if let Some(text) = given {

@@ -177,8 +177,11 @@ fn apply(
     runtime.block_on(async {
         let budget = Budget { memory_bytes: 64 << 20 };
         let secrets = &surroundings.settings.secrets;
-        let warehouse =
-            warehouse::open(&connection, warehouse::Surroundings { environment, state_dir: &args.repo, secrets, budget }).await?;
+        let warehouse = warehouse::open(
+            &connection,
+            warehouse::Surroundings { environment, state_dir: &args.repo, repository: &args.repo, secrets, budget },
+        )
+        .await?;
         let cancelled = CancellationToken::new();
         let purpose = Purpose { run_id: "setup".to_owned(), job: "setup".to_owned(), cancelled, ..Purpose::default() };
         let mut session = warehouse.session(&purpose).await?;

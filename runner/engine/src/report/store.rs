@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use errand_model::failure::{Failure, FailureKind};
-use errand_model::job::{Connection, Environment, Project};
+use errand_model::job::{Connection, Environment, Project, S3};
 use errand_model::problem::nearest;
 use errand_model::report::RunReport;
 use jiff::Timestamp;
@@ -26,9 +26,12 @@ const DEFAULT_WAREHOUSE: &str = "warehouse";
 const MAX_BYTES: u64 = 64 << 20;
 
 /// Where the reports of one environment are kept: a file `<run id>.json` for each run; later attempts of the same run are
-/// `<run id>.<attempt>.json`. Its functions block.
+/// `<run id>.<attempt>.json`. Its functions block, where they are not `async`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ReportStore(Store);
+pub struct ReportStore {
+    reports: Store,
+    state: Store,
+}
 
 /// What a list found.
 #[derive(Debug, Default)]
@@ -62,37 +65,86 @@ impl ReportStore {
         let found = project.environments.get(environment).ok_or_else(|| no_such_environment(project, environment))?;
         let store = match &found.reports {
             Some((connection, path)) => match found.connections.get(connection.as_str()) {
-                Some(connection) if !connection.is_warehouse() => Some(Store::open(connection, state_dir)?.under(path)),
+                Some(connection) if !connection.is_warehouse() => Some(Self::under(&Store::open(connection, state_dir)?, path)),
                 Some(_) | None => None,
             },
-            None => warehouse_file(found).map(|file| Store::directory(beside(&state_dir.join(file)))),
+            None => warehouse_file(found).map(|file| Self::under(&Store::directory(folder(&state_dir.join(file))), BESIDE_WAREHOUSE)),
         };
-        store.map(Self).ok_or_else(|| {
+        store.ok_or_else(|| {
             Failure::new(FailureKind::Definition, Self::NONE, format!("environment `{environment}` has no place for run reports"))
                 .help("add `reports: { connection: <one of directory or s3>, path: runs }` to the environment in `errand.yaml`")
         })
     }
 
+    /// Reports under a path of a store. What else is known of runs lies beside their folder.
+    #[must_use]
+    pub fn under(store: &Store, path: &str) -> Self {
+        let above = path.trim_matches('/').rsplit_once('/').map_or("", |(above, _)| above);
+        Self { reports: store.under(path), state: if above.is_empty() { store.clone() } else { store.under(above) } }
+    }
+
+    /// Reports under `runs/` of a bucket, for who knows no project file.
+    ///
+    /// Fails as `Definition` with what the store says.
+    pub fn in_bucket(bucket: &str, prefix: &str) -> Result<Self, Failure> {
+        let s3 = S3 { bucket: bucket.to_owned(), prefix: prefix.to_owned(), region: None, endpoint: None };
+        Ok(Self::under(&Store::open(&Connection::S3(s3), Path::new("."))?, BESIDE_WAREHOUSE))
+    }
+
+    /// Where claims and the deployment lie: the folder that the folder of reports is in.
+    #[must_use]
+    pub fn state(&self) -> &Store {
+        &self.state
+    }
+
+    /// The report of one attempt of a run, and its file or URL; none when it is not there.
+    ///
+    /// Fails as `Permanent` with `report::cannot_read`, and with what the store says.
+    pub async fn of_run(&self, run_id: &str, attempt: u32) -> Result<Option<(RunReport, String)>, Failure> {
+        self.at(&file_name(run_id, attempt)).await
+    }
+
+    /// The report that lies at a URL of this store, with that URL; none when it is not there, or lies elsewhere.
+    ///
+    /// Fails as `Permanent` with `report::cannot_read`, and with what the store says.
+    pub async fn at_url(&self, url: &str) -> Result<Option<(RunReport, String)>, Failure> {
+        match url.rsplit('/').next().filter(|name| !name.is_empty() && self.reports.url(name) == url) {
+            Some(name) => self.at(name).await,
+            None => Ok(None),
+        }
+    }
+
+    async fn at(&self, name: &str) -> Result<Option<(RunReport, String)>, Failure> {
+        let url = self.reports.url(name);
+        let Some(content) = self.reports.get_small(name, MAX_BYTES).await? else { return Ok(None) };
+        let report = parse(&content).map_err(|why| cannot_read(&url, &why))?;
+        Ok(Some((report, url)))
+    }
+
+    /// The place on this machine for a report that its own place does not take.
+    #[must_use]
+    pub fn of_last_resort() -> Self {
+        Self::under(&Store::directory(tempfile::env::temp_dir()), "errand-reports")
+    }
+
     /// The directory or URL that reports lie under, for people.
     #[must_use]
     pub fn place(&self) -> String {
-        self.0.url("")
+        self.reports.url("")
     }
 
     /// Keeps a report, without secrets. Readers see all of it or nothing, also after a loss of power. Returns its file or URL, for people.
     ///
-    /// Fails as `Permanent` with `report::cannot_write`.
+    /// Fails with `report::cannot_write`: as `Transient` where the place may be there again soon, else as `Permanent`.
     pub fn write(&self, report: &RunReport, redactor: &Redactor) -> Result<PathBuf, Failure> {
-        let name = match report.attempt {
-            0 | 1 => format!("{}.json", report.run_id),
-            attempt => format!("{}.{attempt}.json", report.run_id),
-        };
-        let url = PathBuf::from(self.0.url(&name));
-        let (store, text) = (self.0.clone(), json(report, redactor));
+        let name = file_name(&report.run_id, report.attempt);
+        let url = PathBuf::from(self.reports.url(&name));
+        let (store, text) = (self.reports.clone(), json(report, redactor));
         store::wait(async move { store.put(&name, Bytes::from(text)).await }).map_err(|failure| {
             let message = format!("cannot write the run report `{}`: {failure}", url.display());
             let help = failure.help.unwrap_or_else(|| "check that the place may be written and is not full".to_owned());
-            Failure::new(FailureKind::Permanent, "report::cannot_write", message).help(help)
+            let kind = if failure.kind.is_transient() { FailureKind::Transient } else { FailureKind::Permanent };
+            Failure::new(kind, "report::cannot_write", message).help(help)
         })?;
         Ok(url)
     }
@@ -158,7 +210,7 @@ impl ReportStore {
 
     /// All files that look like reports, newest first; none of them is read.
     fn entries(&self) -> Result<Vec<Entry>, Failure> {
-        let store = self.0.clone();
+        let store = self.reports.clone();
         let files = match store::wait(async move { store.list("*.json").await }) {
             Ok(files) => files,
             Err(failure) if failure.code == "source::no_directory" => return Ok(Vec::new()),
@@ -168,7 +220,7 @@ impl ReportStore {
         for file in files {
             let stem = file.path.trim_end_matches(".json").to_owned();
             if !stem.is_empty() && !stem.starts_with('.') {
-                let newest = RunId::made_at(run_id(&stem)).or(file.modified).unwrap_or(Timestamp::MIN);
+                let newest = newest(&stem, file.modified);
                 entries.push(Entry { file, stem, newest });
             }
         }
@@ -243,21 +295,39 @@ fn warehouse_file(environment: &Environment) -> Option<&str> {
     })
 }
 
-fn beside(file: &Path) -> PathBuf {
-    file.parent().unwrap_or(Path::new(".")).join(BESIDE_WAREHOUSE)
+fn folder(file: &Path) -> &Path {
+    file.parent().unwrap_or(Path::new("."))
+}
+
+fn file_name(run_id: &str, attempt: u32) -> String {
+    match attempt {
+        0 | 1 => format!("{run_id}.json"),
+        attempt => format!("{run_id}.{attempt}.json"),
+    }
+}
+
+/// When a run was made, as its id tells; else when its report was written. The name of an execution may look like an id of ours and tell
+/// any time: one that no run can have been made at is not believed.
+fn newest(stem: &str, modified: Option<Timestamp>) -> Timestamp {
+    const YEARS: std::ops::Range<i64> = 2020..2100;
+    let made = RunId::made_at(run_id(stem)).filter(|made| YEARS.contains(&(1970 + made.as_second() / 31_556_952)));
+    made.or(modified).unwrap_or(Timestamp::MIN)
 }
 
 fn read(file: &FileEntry) -> Result<RunReport, String> {
+    if file.bytes > MAX_BYTES {
+        return Err(format!("larger than {} MB", MAX_BYTES >> 20));
+    }
+    parse(&file.read_at(0, file.bytes).map_err(|failure| failure.to_string())?)
+}
+
+fn parse(content: &[u8]) -> Result<RunReport, String> {
     /// The one field that every version has.
     #[derive(Deserialize)]
     struct Versioned {
         version: u32,
     }
-    if file.bytes > MAX_BYTES {
-        return Err(format!("larger than {} MB", MAX_BYTES >> 20));
-    }
-    let content = file.read_at(0, file.bytes).map_err(|failure| failure.to_string())?;
-    let text = std::str::from_utf8(&content).map_err(|error| error.to_string())?;
+    let text = std::str::from_utf8(content).map_err(|error| error.to_string())?;
     match serde_json::from_str::<Versioned>(text) {
         Ok(Versioned { version }) if version > RunReport::VERSION => {
             Err(format!("report of version {version}, this errand reads up to {}", RunReport::VERSION))

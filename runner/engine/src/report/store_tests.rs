@@ -11,7 +11,7 @@ use crate::secret::Secret;
 
 fn store() -> (tempfile::TempDir, ReportStore) {
     let directory = tempfile::tempdir().expect("a directory");
-    let store = ReportStore(Store::directory(directory.path().join("runs")));
+    let store = ReportStore::under(&Store::directory(directory.path()), "runs");
     (directory, store)
 }
 
@@ -29,6 +29,7 @@ fn project(connections: &[(&str, Connection)], reports: Option<(&str, &str)>) ->
     let environment = Environment {
         connections: connections.iter().map(|(name, connection)| ((*name).to_owned(), connection.clone())).collect(),
         reports: reports.map(|(connection, path)| (label(connection), path.to_owned())),
+        aws: None,
     };
     Project {
         default_environment: label("local"),
@@ -119,8 +120,8 @@ fn each_attempt_keeps_its_report_and_the_last_is_shown() {
 fn reports_lie_where_the_environment_says_or_beside_the_warehouse() {
     let duckdb = |path: &str| Connection::Duckdb { path: path.to_owned() };
     let directory = Connection::Directory { path: "out".to_owned() };
-    let at = |project: &Project| ReportStore::of(project, "local", Path::new("/repo"));
-    let expected = |path: &str| Ok(ReportStore(Store::directory(path)));
+    let at = |project: &Project| ReportStore::of(project, "local", Path::new("/repo")).map(|store| PathBuf::from(store.place()));
+    let expected = |path: &str| Ok(PathBuf::from(path));
     assert_eq!(at(&project(&[("warehouse", duckdb("db/w.duckdb")), ("a", duckdb("a.duckdb"))], None)), expected("/repo/db/runs"));
     assert_eq!(at(&project(&[("other", duckdb("/data/o.duckdb"))], None)), expected("/data/runs"));
     assert_eq!(
@@ -130,4 +131,19 @@ fn reports_lie_where_the_environment_says_or_beside_the_warehouse() {
     assert_eq!(at(&project(&[("lake", directory)], None)).expect_err("no place").code, "report::no_store");
     let failure = ReportStore::of(&project(&[], None), "locale", Path::new(".")).expect_err("unknown");
     assert_eq!((failure.code.as_str(), failure.help.as_deref()), ("run::unknown_environment", Some("did you mean `local`?")));
+}
+
+#[test]
+fn names_of_executions_are_listed_by_when_they_were_written() {
+    let (_directory, store) = store();
+    for run in ["4b3c2d1e-aaaa-bbbb-cccc-0123456789ab", "zzzzzzzzzzzzzzzz", "orders-20261119-2f"] {
+        let path = keep(&store, run, "orders", 1);
+        // The second is written like an id of ours, and tells of the year 10889.
+        let file = std::fs::File::options().write(true).open(&path).expect("written");
+        let second = |seconds| std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_800_000_000 + seconds);
+        file.set_modified(second(u64::from(run.starts_with('z')) * 10 + u64::from(run.starts_with('o')) * 20)).expect("changed");
+    }
+    let listing = store.list(10, |_| true).expect("listed");
+    let runs: Vec<&str> = listing.reports.iter().map(|report| report.run_id.as_str()).collect();
+    assert_eq!(runs, ["orders-20261119-2f", "zzzzzzzzzzzzzzzz", "4b3c2d1e-aaaa-bbbb-cccc-0123456789ab"]);
 }

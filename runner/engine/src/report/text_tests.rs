@@ -136,7 +136,7 @@ fn lines() -> AttemptReport {
 }
 
 /// A run in which everything that a report can tell has happened.
-fn failed() -> RunReport {
+pub(crate) fn failed() -> RunReport {
     let rows = Rows { read: 1_234_567, written: 1_234_000, deduplicated: 567, rejected: 0 };
     let mut skipped = step("publish", "export", Outcome::Skipped, Rows::default(), 0, Vec::new());
     skipped.reason = Some("step `load_order_lines_of_partners` did not succeed".to_owned());

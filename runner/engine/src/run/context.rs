@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 use tokio::sync::OwnedMutexGuard;
 use tokio_util::sync::CancellationToken;
 
+use super::usage::Bills;
 use super::{Request, graph, memory};
 use crate::store::Store;
 use crate::warehouse::{self, Budget, Capabilities, Purpose, Surroundings, Warehouse, ledger};
@@ -21,9 +22,12 @@ pub struct Context {
     pub request: Request,
     environment: Environment,
     warehouses: tokio::sync::Mutex<HashMap<String, Arc<dyn Warehouse>>>,
+    stores: Mutex<HashMap<String, Store>>,
     outputs: Mutex<BTreeMap<String, Map<String, Value>>>,
     digests: BTreeMap<String, String>,
     targets: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
+    /// What the statements of the steps cost.
+    pub bills: Bills,
 }
 
 impl Context {
@@ -36,8 +40,9 @@ impl Context {
         match request.project.environments.get(&request.environment) {
             Some(environment) => {
                 let (environment, digests) = (environment.clone(), graph::digests(&request.job));
-                let (warehouses, outputs, targets) = (tokio::sync::Mutex::default(), Mutex::default(), Mutex::default());
-                Ok(Self { request, environment, warehouses, outputs, digests, targets })
+                let (warehouses, stores) = (tokio::sync::Mutex::default(), Mutex::default());
+                let (outputs, targets) = (Mutex::default(), Mutex::default());
+                Ok(Self { request, environment, warehouses, stores, outputs, digests, targets, bills: Bills::default() })
             }
             None => {
                 let known = request.project.environments.keys().cloned().collect::<Vec<_>>().join(", ");
@@ -61,13 +66,19 @@ impl Context {
         })
     }
 
-    /// The files behind a connection.
+    /// The files behind a connection; all that use it share one client.
     ///
     /// # Errors
     ///
     /// `Definition` when the connection is something else.
     pub fn store(&self, name: &Label) -> Result<Store, Failure> {
-        Store::open(self.connection(name)?, &self.request.state_dir)
+        let mut open = self.stores.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(store) = open.get(name.as_str()) {
+            return Ok(store.clone());
+        }
+        let store = Store::open(self.connection(name)?, &self.request.state_dir)?;
+        open.insert(name.to_string(), store.clone());
+        Ok(store)
     }
 
     /// The warehouse behind a connection; opened and given Errand's own tables at its first use.
@@ -88,13 +99,19 @@ impl Context {
             return Ok(warehouse);
         }
         let budget = Budget { memory_bytes: memory::warehouse_budget(self.request.job.resources.memory_bytes) };
-        let surroundings =
-            Surroundings { environment: &self.environment, state_dir: &self.request.state_dir, secrets: &self.request.secrets, budget };
-        let warehouse: Arc<dyn Warehouse> = warehouse::open(connection, surroundings).await?.into();
+        let surroundings = Surroundings {
+            environment: &self.environment,
+            state_dir: &self.request.state_dir,
+            repository: &self.request.root,
+            secrets: &self.request.secrets,
+            budget,
+        };
+        let named = |failure| of_connection(failure, name);
+        let warehouse: Arc<dyn Warehouse> = warehouse::open(connection, surroundings).await.map_err(named)?.into();
         let (run_id, job) = (self.request.run_id.clone(), self.request.job.name.to_string());
         let purpose = Purpose { run_id, job, cancelled: self.request.cancelled.clone(), ..Purpose::default() };
-        let mut session = warehouse.session(&purpose).await?;
-        ledger::prepare(session.as_mut()).await?;
+        let mut session = warehouse.session(&purpose).await.map_err(named)?;
+        ledger::prepare(session.as_mut()).await.map_err(named)?;
         open.insert(name.to_string(), Arc::clone(&warehouse));
         if let Some(real) = self.real_path(connection) {
             open.insert(real, Arc::clone(&warehouse));
@@ -158,6 +175,15 @@ impl Context {
     pub fn inputs_text(&self) -> String {
         serde_json::to_string(&self.request.inputs).unwrap_or_default()
     }
+}
+
+/// A failure of a connection says which one; what was cancelled has no need to.
+#[must_use]
+pub fn of_connection(failure: Failure, name: &Label) -> Failure {
+    if failure.kind == FailureKind::Cancelled {
+        return failure;
+    }
+    Failure { message: format!("connection `{name}`: {}", failure.message), ..failure }
 }
 
 /// The closed context of templates.

@@ -41,6 +41,10 @@ pub async fn execute(request: Request) -> RunReport {
     }
     let failure = run_graph(&context, &mut graph, &mut reports, &deadline).await;
     let failure = failure.map(|failure| deadline.explain(failure, request.job.timeout));
+    if request.cancelled.is_cancelled() {
+        context.bills.drop_all();
+    }
+    context.bills.settle(&mut reports).await;
     let report = report(request, reports.into_values().collect(), failure);
     info!(outcome = report.outcome.as_str(), duration_ms = report.duration_ms, "run ended");
     report
@@ -55,7 +59,10 @@ struct Deadline {
 impl Deadline {
     fn start(request: &Request) -> Self {
         let passed = CancellationToken::new();
-        let (timeout, cancelled, token) = (request.job.timeout, request.cancelled.clone(), passed.clone());
+        // The time counts from the start of the runner: what fetched the repository and waited for others is part of it.
+        let passed_already = Duration::try_from(request.clock.now().duration_since(request.started_at)).unwrap_or_default();
+        let timeout = request.job.timeout.saturating_sub(passed_already);
+        let (cancelled, token) = (request.cancelled.clone(), passed.clone());
         let timer = tokio::spawn(async move {
             tokio::time::sleep(timeout).await;
             token.cancel();
@@ -69,9 +76,15 @@ impl Deadline {
         if failure.kind != FailureKind::Cancelled || !self.passed.is_cancelled() {
             return failure;
         }
-        let message = format!("the run passed its timeout of {} s", timeout.as_secs());
-        Failure::new(FailureKind::Timeout, "run::timeout", message).help("raise `timeout` of the job, or find the slow step in the report")
+        timed_out(timeout)
     }
+}
+
+/// The failure of a run that passed the timeout of its job.
+#[must_use]
+pub fn timed_out(timeout: Duration) -> Failure {
+    let message = format!("the run passed its timeout of {} s", timeout.as_secs());
+    Failure::new(FailureKind::Timeout, "run::timeout", message).help("raise `timeout` of the job, or find the slow step in the report")
 }
 
 impl Drop for Deadline {
@@ -199,7 +212,7 @@ async fn run_step(context: &Arc<Context>, at: usize) -> StepReport {
         let Some(failure) = failure else { break };
         let again = number < step.retry.max_attempts && is_tried_again(&step.retry, &failure) && !request.cancelled.is_cancelled();
         if !again {
-            error!(step = %step.id, attempt = number, code = %failure.code, "{failure}");
+            error!(step = %step.id, attempt = number, code = %failure.code, help = failure.help.as_deref(), "{failure}");
             break;
         }
         let pause = pause(&step.retry, number);
@@ -223,7 +236,7 @@ async fn run_step(context: &Arc<Context>, at: usize) -> StepReport {
 }
 
 fn failed_before_start(context: &Context, step: &Step, failure: Failure) -> StepReport {
-    error!(step = %step.id, code = %failure.code, "{failure}");
+    error!(step = %step.id, code = %failure.code, help = failure.help.as_deref(), "{failure}");
     let attempt = attempt_report(context.request.clock.now(), 1, 0, Record::default(), Outcome::Failed, Some(failure));
     let outcome = if step.on_failure == OnFailure::Warn { Outcome::Warned } else { Outcome::Failed };
     StepReport { attempts: vec![attempt], reason: None, ..unstarted(step, outcome, "") }
@@ -246,7 +259,7 @@ fn attempt_report(
         statements: record.statements,
         files: record.files,
         checks: record.checks,
-        usage: record.usage,
+        usage: None,
         failure,
     }
 }
@@ -262,7 +275,8 @@ async fn run_attempt(
     let mut attempt = Attempt::new(Arc::clone(context), step, number, request.cancelled.child_token(), progress);
     let token = attempt.cancelled.clone();
     let result = {
-        let work = step::run(&mut attempt);
+        let what = format!("step `{}`", step.id);
+        let work = request.pulse.follow(&what, &token, step::run(&mut attempt));
         tokio::pin!(work);
         match step.timeout {
             None => work.await,
@@ -272,7 +286,7 @@ async fn run_attempt(
                     token.cancel();
                     let ended = work.await;
                     // What was committed at the last moment is done; what was cancelled by the run keeps its own reason.
-                    ended.map_err(|failure| if request.cancelled.is_cancelled() { failure } else { timed_out(step, limit) })
+                    ended.map_err(|failure| if request.cancelled.is_cancelled() { failure } else { step_timed_out(step, limit, &failure) })
                 }
             },
         }
@@ -295,7 +309,16 @@ async fn run_attempt(
     }
 }
 
-fn timed_out(step: &Step, limit: Duration) -> Failure {
+fn step_timed_out(step: &Step, limit: Duration, ended: &Failure) -> Failure {
+    if ended.code == step::COMMIT_UNKNOWN {
+        let message = format!(
+            "step `{}` passed its timeout of {} s while it committed, and whether the commit took effect is not known",
+            step.id,
+            limit.as_secs()
+        );
+        return Failure::new(FailureKind::Timeout, "step::timeout", message)
+            .help("the next attempt reads the ledger before it writes anything");
+    }
     let message = format!("step `{}` passed its timeout of {} s and was rolled back", step.id, limit.as_secs());
     Failure::new(FailureKind::Timeout, "step::timeout", message).help("raise `timeout` of the step, or make its work smaller")
 }

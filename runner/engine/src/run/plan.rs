@@ -11,8 +11,9 @@ use super::graph::{Graph, Progress, selected};
 use super::{Request, context};
 use crate::report::figure;
 use crate::source;
+use crate::step;
 use crate::store::{self, Store};
-use crate::warehouse;
+use crate::warehouse::{self, Capabilities};
 
 /// The steps of a run in the order in which they can start.
 #[derive(Clone, Debug, Serialize)]
@@ -83,7 +84,11 @@ fn planned(request: &Request, step: &Step) -> Result<PlannedStep, Failure> {
                 Some(materialize) => format!("{} `{}` from {}", materialize.publish.mode, materialize.table, sql.sql.file()),
                 None => format!("statements of {}", sql.sql.file()),
             };
-            out.sql.push(rendered(&sql.sql, &for_sql(request, &sql.connection, &values))?);
+            let text = rendered(&sql.sql, &for_sql(request, &sql.connection, &values))?;
+            if let Some(capabilities) = capabilities(request, &sql.connection) {
+                step::refuse_statements(sql, &text, capabilities)?;
+            }
+            out.sql.push(text);
         }
         StepKind::Ingest(ingest) => {
             let pattern = rendered(&ingest.files.path, &values)?;
@@ -115,9 +120,13 @@ fn planned(request: &Request, step: &Step) -> Result<PlannedStep, Failure> {
 
 /// Values as the warehouse of a connection reads names and texts.
 fn for_sql(request: &Request, connection: &Label, values: &Values) -> Values {
-    let environment = request.project.environments.get(&request.environment);
-    let connection = environment.and_then(|environment| environment.connections.get(connection.as_str()));
-    connection.and_then(warehouse::capabilities).map_or_else(|| values.clone(), |capabilities| capabilities.quoting(values.clone()))
+    capabilities(request, connection).map_or_else(|| values.clone(), |capabilities| capabilities.quoting(values.clone()))
+}
+
+/// What the warehouse of a connection can do, in the environment of the run.
+fn capabilities(request: &Request, connection: &Label) -> Option<&'static Capabilities> {
+    let environment = request.project.environments.get(&request.environment)?;
+    environment.connections.get(connection.as_str()).and_then(warehouse::capabilities)
 }
 
 fn plan_files(request: &Request, files: &Files, pattern: &str, step: &Step, out: &mut PlannedStep) -> Result<(), Failure> {

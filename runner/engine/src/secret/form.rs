@@ -8,6 +8,12 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use percent_encoding::{AsciiSet, CONTROLS, NON_ALPHANUMERIC, utf8_percent_encode};
 
+/// A value of fewer characters is not searched at all.
+pub(super) const MIN_CHARACTERS: usize = 4;
+
+/// A value of fewer characters is searched only where it is a word by itself.
+pub(super) const MIN_ANYWHERE: usize = 8;
+
 /// Base64 is searched from this length on: the form of a shorter value is so short that it stands in any text.
 const MIN_BASE64_CHARACTERS: usize = 4;
 
@@ -22,6 +28,8 @@ pub(super) struct Form {
     pub(super) spills_left: bool,
     /// The character after a hit may carry bits of the value, and padding may follow it (base64).
     pub(super) spills_right: bool,
+    /// A hit inside of a longer word is no hit.
+    pub(super) is_word: bool,
 }
 
 /// Everything but letters, digits and the four marks that no encoder touches (RFC 3986, section 2.3).
@@ -51,9 +59,12 @@ const SPECIAL_QUERY: &AsciiSet = &QUERY.add(b'\'');
 const PATH: &AsciiSet = &QUERY.add(b'?').add(b'^').add(b'`').add(b'{').add(b'}');
 const USER: &AsciiSet = &PATH.add(b'/').add(b':').add(b';').add(b'=').add(b'@').add(b'[').add(b'\\').add(b']').add(b'|');
 
-/// Every form of `value`, and of its longer lines when it has several.
+/// Every form of `value`, and of its longer lines when it has several; none of one that is too short to be searched.
 pub(super) fn forms(value: &str) -> BTreeSet<Form> {
     let mut forms = BTreeSet::new();
+    if value.chars().count() < MIN_CHARACTERS {
+        return forms;
+    }
     add_forms(value, &mut forms);
     if value.contains(['\n', '\r']) {
         // Key files are logged line by line. Their first and last line say what the file is, and are no secret.
@@ -70,7 +81,8 @@ fn add_forms(value: &str, forms: &mut BTreeSet<Form>) {
     let mut texts = vec![value.to_owned()];
     texts.extend(url_encoded(value));
     texts.extend(escaped(value));
-    forms.extend(texts.into_iter().filter(|text| !text.is_empty()).map(|text| Form { text, spills_left: false, spills_right: false }));
+    let is_word = value.chars().count() < MIN_ANYWHERE;
+    forms.extend(texts.into_iter().map(|text| Form { text, spills_left: false, spills_right: false, is_word }));
     forms.extend(base64_cores(value));
 }
 
@@ -154,7 +166,7 @@ fn base64_cores(value: &str) -> Vec<Form> {
             continue;
         }
         for encoded in [STANDARD_NO_PAD.encode(&bytes), URL_SAFE_NO_PAD.encode(&bytes)] {
-            forms.push(Form { text: encoded[start..end].to_owned(), spills_left: shift > 0, spills_right: true });
+            forms.push(Form { text: encoded[start..end].to_owned(), spills_left: shift > 0, spills_right: true, is_word: false });
         }
     }
     let in_urls: Vec<Form> = forms
@@ -179,9 +191,11 @@ mod tests {
     }
 
     #[test]
-    fn a_short_value_has_no_base64_form() {
-        assert!(forms("abc").iter().all(|form| !form.spills_right));
+    fn a_short_value_is_a_word_or_nothing() {
+        assert!(forms("abc").is_empty() && forms("äöü").is_empty());
+        assert!(forms("abcdefg").iter().all(|form| form.is_word || form.spills_right));
         assert_eq!(forms("abcd").iter().filter(|form| form.spills_right).count(), 3);
+        assert!(forms("abcdefgh").iter().all(|form| !form.is_word));
     }
 
     #[test]

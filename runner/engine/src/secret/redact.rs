@@ -21,9 +21,13 @@ pub const PLACEHOLDER: &str = "[secret]";
 ///
 /// Shared and thread-safe: clones know what any of them was told, at once. A tracing writer and the report writer hold one each.
 ///
-/// A value of fewer than four characters is removed as it is, URL-encoded and JSON-escaped, but not as base64: that form would be
-/// three characters or fewer, and match by chance everywhere. Its removal still makes text hard to read; this is deliberate, since
-/// the other choice is to print what somebody declared a secret.
+/// Short values stand in ordinary words by chance: a password `load` would make `[secret]` of a step's name, and hide nothing from
+/// whoever counts. So, as others do (Ansible has this very rule; GitLab masks from eight characters on, Airflow from five, Google's
+/// action for secrets from four):
+///
+/// - fewer than four characters: not removed. [`Secrets::resolve`](super::Secrets::resolve) warns of it by name.
+/// - four to seven: removed where the value is a word by itself, in every form, and from base64.
+/// - eight and more: removed wherever it stands, also inside of a word.
 #[derive(Clone, Default)]
 pub struct Redactor(Arc<RwLock<Arc<Known>>>);
 
@@ -36,8 +40,15 @@ struct Known {
 
 struct Search {
     automaton: AhoCorasick,
-    /// What a hit takes with it on its left and on its right, by pattern.
-    spills: Vec<(bool, bool)>,
+    /// What a hit takes with it on its left and on its right, and whether it must be a word, by pattern.
+    rules: Vec<Rule>,
+}
+
+#[derive(Clone, Copy)]
+struct Rule {
+    spills_left: bool,
+    spills_right: bool,
+    is_word: bool,
 }
 
 impl Redactor {
@@ -116,7 +127,9 @@ impl Redactor {
         let mut hits: Vec<Range<usize>> = search
             .automaton
             .find_overlapping_iter(bytes)
-            .map(|hit| spilled(bytes, hit.range(), search.spills[hit.pattern().as_usize()]))
+            .map(|hit| (hit.range(), search.rules[hit.pattern().as_usize()]))
+            .filter(|(range, rule)| !rule.is_word || is_word(bytes, range))
+            .map(|(range, rule)| spilled(bytes, range, rule))
             .collect();
         hits.sort_by_key(|hit| hit.start);
         let mut spans: Vec<Range<usize>> = Vec::new();
@@ -143,18 +156,39 @@ impl Search {
             .match_kind(MatchKind::Standard)
             .build(forms.iter().map(|form| &form.text))
             .expect("the forms of secrets of at most 64 KiB stay far below the automaton's limit of 2^31 states");
-        Self { automaton, spills: forms.iter().map(|form| (form.spills_left, form.spills_right)).collect() }
+        let rule = |form: &Form| Rule { spills_left: form.spills_left, spills_right: form.spills_right, is_word: form.is_word };
+        Self { automaton, rules: forms.iter().map(rule).collect() }
     }
 }
 
+/// Whether a hit is no part of a longer word: at each end where it has a letter or digit itself, none goes on. What an escape ends with
+/// (`%3A`, `\n`, `\u003d`) is no letter.
+fn is_word(bytes: &[u8], hit: &Range<usize>) -> bool {
+    let first = |bytes: &[u8]| String::from_utf8_lossy(&bytes[..bytes.len().min(4)]).chars().next();
+    let last = |bytes: &[u8]| String::from_utf8_lossy(&bytes[bytes.len().saturating_sub(4)..]).chars().next_back();
+    let goes_on = |sign: Option<char>| sign.is_some_and(|sign| sign.is_alphanumeric() || sign == '_');
+    let (before, inside, after) = (&bytes[..hit.start], &bytes[hit.clone()], &bytes[hit.end..]);
+    let begins_inside = goes_on(first(inside)) && goes_on(last(before)) && !ends_with_escape(before);
+    let ends_inside = goes_on(last(inside)) && goes_on(first(after));
+    !begins_inside && !ends_inside
+}
+
+fn ends_with_escape(before: &[u8]) -> bool {
+    let tail = |length: usize| before.len().checked_sub(length).map(|start| &before[start..]);
+    let hex = |digits: &[u8]| digits.iter().all(u8::is_ascii_hexdigit);
+    tail(2).is_some_and(|tail| tail[0] == b'\\' && b"nrtbf".contains(&tail[1]))
+        || tail(3).is_some_and(|tail| tail[0] == b'%' && hex(&tail[1..]))
+        || tail(6).is_some_and(|tail| tail.starts_with(b"\\u") && hex(&tail[2..]))
+}
+
 /// A hit of base64 with the characters at its ends that hold the rest of the value's bits, and the padding.
-fn spilled(bytes: &[u8], hit: Range<usize>, (left, right): (bool, bool)) -> Range<usize> {
+fn spilled(bytes: &[u8], hit: Range<usize>, rule: Rule) -> Range<usize> {
     let is_base64 = |at: usize| bytes.get(at).is_some_and(|byte| byte.is_ascii_alphanumeric() || b"+/-_".contains(byte));
     let Range { mut start, mut end } = hit;
-    if left && start > 0 && is_base64(start - 1) {
+    if rule.spills_left && start > 0 && is_base64(start - 1) {
         start -= 1;
     }
-    if right {
+    if rule.spills_right {
         end += usize::from(is_base64(end));
         for _ in 0..2 {
             end += usize::from(bytes.get(end) == Some(&b'='));
@@ -216,8 +250,8 @@ mod tests {
 
     #[test]
     fn secrets_that_overlap_leave_no_tail() {
-        assert_eq!(redactor(&["abcdef", "defghi", "abcd"]).redact("<abcdefghi>"), "<[secret]>");
-        assert_eq!(redactor(&["abcd"]).redact("abcdabcd"), "[secret][secret]");
+        assert_eq!(redactor(&["abcdefgh", "efghijkl", "abcd"]).redact("<abcdefghijkl>"), "<[secret]>");
+        assert_eq!(redactor(&["abcdefgh"]).redact("abcdefghabcdefgh"), "[secret][secret]");
     }
 
     #[test]
@@ -230,8 +264,20 @@ mod tests {
     }
 
     #[test]
-    fn a_short_secret_is_removed_as_it_is_but_not_as_base64() {
-        assert_eq!(redactor(&["a&b"]).redact("x=a&b y=a%26b YSZi"), "x=[secret] y=[secret] YSZi");
+    fn a_short_secret_is_removed_where_it_is_a_word() {
+        let redactor = redactor(&["load", "p$3", "a&b!", "çédé"]);
+        for (text, clean) in [
+            ("postgres://errand:load@127.0.0.1/load", "postgres://errand:[secret]@127.0.0.1/[secret]"),
+            ("password=load, PGPASSWORD=\"load\"", "password=[secret], PGPASSWORD=\"[secret]\""),
+            ("user%3Aload%40host \\nload \\u003dload", "user%3A[secret]%40host \\n[secret] \\u003d[secret]"),
+            ("xa&b!y a%26b%21 a&b!", "xa&b!y [secret] [secret]"),
+            ("çédé, çédés", "[secret], çédés"),
+            ("step load_orders loads, uploads and reloads", "step load_orders loads, uploads and reloads"),
+            ("p$3 stays, it is too short", "p$3 stays, it is too short"),
+        ] {
+            assert_eq!(redactor.redact(text), clean);
+        }
+        assert_eq!(redactor.redact(&STANDARD.encode("errand:load")).matches(PLACEHOLDER).count(), 1, "as base64 it is never a word");
     }
 
     #[test]

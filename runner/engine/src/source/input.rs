@@ -79,6 +79,11 @@ impl Input {
         Ok(input)
     }
 
+    /// Whether it lies there as UTF-8, compressed or not. Ask before the first read.
+    pub(super) fn is_utf8(&self) -> bool {
+        matches!(self.decoder, Decoder::None)
+    }
+
     /// Bytes read from the file so far, as it lies there.
     pub(super) fn raw_bytes(&self) -> u64 {
         self.raw.load(Ordering::Relaxed)

@@ -7,6 +7,7 @@ mod convert;
 mod input;
 mod old;
 mod reader;
+mod survey;
 #[cfg(test)]
 mod tests;
 mod value;
@@ -19,6 +20,7 @@ use errand_model::value::ColumnType;
 
 use self::input::Opened;
 pub use self::reader::Reader;
+pub use self::survey::survey;
 use super::{Origin, Resolved, ResolvedColumn};
 use crate::store::FileEntry;
 

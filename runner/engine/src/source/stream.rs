@@ -32,6 +32,7 @@ pub(super) struct Stream {
     fresh: bool,
     /// Found behind records that are handed out first.
     failure: Option<Failure>,
+    is_utf8: bool,
 }
 
 /// Whole records and where they stand.
@@ -46,7 +47,7 @@ impl Stream {
     /// Opens a file; `progress` counts the bytes read from it as it lies there.
     pub(super) fn open(entry: &FileEntry, dialect: &Dialect, progress: &Arc<AtomicU64>) -> Result<Self, Failure> {
         let input = Input::open(entry, dialect, progress)?;
-        let offset = input.origin;
+        let (offset, is_utf8) = (input.origin, input.is_utf8());
         Ok(Self {
             entry: entry.clone(),
             input,
@@ -58,7 +59,20 @@ impl Stream {
             ended: false,
             fresh: false,
             failure: None,
+            is_utf8,
         })
+    }
+
+    /// Whether the file lies there as UTF-8, compressed or not.
+    pub(super) const fn is_utf8(&self) -> bool {
+        self.is_utf8
+    }
+
+    /// After the first record: whether it was the first line, no more and no less, ended by LF or CRLF.
+    pub(super) fn is_past_first_line(&self) -> bool {
+        let line = &self.buffer[..self.splitter.start().min(self.filled)];
+        let text = line.strip_suffix(b"\n").map(|text| text.strip_suffix(b"\r").unwrap_or(text));
+        text.is_some_and(|text| memchr::memchr2(b'\n', b'\r', text).is_none())
     }
 
     /// From here on a blank line is a record of one empty field.

@@ -5,6 +5,7 @@ mod inference;
 mod json;
 mod property;
 mod stream;
+mod whole;
 
 use std::fs;
 use std::path::Path;

@@ -244,11 +244,10 @@ async fn remember(attempt: &Attempt, session: &mut dyn Session, check: &Expectat
 
 async fn freshness(attempt: &Attempt, session: &mut dyn Session, from: &str, column: &str, max_age: Duration) -> Result<Finding, Failure> {
     let capabilities = session.capabilities();
-    let moment = (capabilities.type_name)(ColumnType::Timestamp);
     // Text in one form everywhere: seconds are what counts here.
     let newest = format!(
-        "SELECT CAST(max(CAST({} AS {moment})) AS {}) FROM {from}",
-        capabilities.quote(column),
+        "SELECT CAST(max({}) AS {}) FROM {from}",
+        (capabilities.moment_in_utc)(&capabilities.quote(column)),
         (capabilities.type_name)(ColumnType::Text)
     );
     let newest = session.query(&newest, 1).await?.into_iter().flatten().flatten().next();

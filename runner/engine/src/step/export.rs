@@ -1,5 +1,7 @@
 //! `export`: rows into one file, written beside its place and moved there whole.
 
+use std::fs::File;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Component, Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -8,11 +10,15 @@ use errand_model::failure::{Failure, FailureKind, Place};
 use errand_model::job::{ExportStep, Subject};
 use errand_model::report::{FileReport, Rows};
 use errand_model::value::ColumnType;
+use rustix::fs::{FlockOperation, flock};
 
 use super::{Attempt, Effect, single_query};
 use crate::output::Writer;
 use crate::store::Store;
 use crate::warehouse::{Session, ledger};
+
+/// How the name of a file ends that is not whole yet.
+const PARTIAL: &str = ".partial";
 
 /// Rows on their way to a file.
 const ROWS: &str = "_errand_export";
@@ -48,7 +54,7 @@ async fn export(
             (text.to_owned(), Some(place))
         }
     };
-    let file = Partial::of(&store, &relative, &load.id())?;
+    let file = Partial::of(&store, &relative)?;
     let written = write(attempt, session, (&query, place), &file.path, step.format).await?;
     let bytes = file.publish(&store, &relative).await?;
     finish(attempt, session, step, load, (relative, written, bytes)).await
@@ -133,26 +139,37 @@ fn checked(relative: &str) -> Result<(), Failure> {
         .help("write a relative path without `..`, ending in a file name"))
 }
 
-/// A file that is not whole yet; gone unless it is published.
+/// A file that is not whole yet; gone unless it is published. No other runner has its name, and while its lock is held none removes it.
 struct Partial {
     path: PathBuf,
+    _lock: Option<File>,
+    /// Removes the name when it is dropped, in a directory.
+    _name: Option<tempfile::TempPath>,
     _scratch: Option<tempfile::TempDir>,
 }
 
 impl Partial {
     /// In a directory beside its place, so that it can be moved there whole; else on scratch space of this machine.
-    fn of(store: &Store, relative: &str, load_id: &str) -> Result<Self, Failure> {
+    fn of(store: &Store, relative: &str) -> Result<Self, Failure> {
         let Some(target) = store.local(relative) else {
             let scratch = tempfile::tempdir().map_err(|error| file_failure("make a scratch directory for", Path::new(relative), &error))?;
-            return Ok(Self { path: scratch.path().join("export"), _scratch: Some(scratch) });
+            return Ok(Self { path: scratch.path().join("export"), _lock: None, _name: None, _scratch: Some(scratch) });
         };
         let parent = target.parent().unwrap_or(Path::new("."));
         std::fs::create_dir_all(parent).map_err(|error| file_failure("make directory", parent, &error))?;
-        let name = target.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        let path = parent.join(format!(".{name}.{}.partial", &load_id[..8]));
-        // A place that cannot be written is known before the query runs.
-        std::fs::File::create(&path).map_err(|error| file_failure("make", &path, &error))?;
-        Ok(Self { path, _scratch: None })
+        let prefix = format!(".{}.", target.file_name().map(|name| name.to_string_lossy()).unwrap_or_default());
+        remove_abandoned(parent, &prefix);
+        // A place that cannot be written is known before the query runs. Scratch files are private otherwise: the umask decides, as for any file.
+        let scratch = tempfile::Builder::new()
+            .prefix(&prefix)
+            .suffix(PARTIAL)
+            .permissions(std::fs::Permissions::from_mode(0o666))
+            .tempfile_in(parent)
+            .map_err(|error| file_failure("make a file in", parent, &error))?;
+        let (file, name) = scratch.into_parts();
+        // File systems without locks lose nothing but the tidying up.
+        let _ = flock(&file, FlockOperation::NonBlockingLockExclusive);
+        Ok(Self { path: name.to_path_buf(), _lock: Some(file), _name: Some(name), _scratch: None })
     }
 
     /// Moves the whole file to its place; says how large it is.
@@ -164,13 +181,17 @@ impl Partial {
     }
 }
 
-impl Drop for Partial {
-    fn drop(&mut self) {
-        match std::fs::remove_file(&self.path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                tracing::warn!(path = %self.path.display(), %error, "a partial file could not be removed");
-            }
-            _ => {}
+/// Removes what killed runners left beside a target: their locks are gone.
+fn remove_abandoned(parent: &Path, prefix: &str) {
+    for entry in std::fs::read_dir(parent).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if name.starts_with(prefix)
+            && name.ends_with(PARTIAL)
+            && let Ok(file) = File::open(entry.path())
+            && flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok()
+            && let Err(error) = std::fs::remove_file(entry.path())
+        {
+            tracing::warn!(file = %entry.path().display(), %error, "an abandoned file cannot be removed");
         }
     }
 }

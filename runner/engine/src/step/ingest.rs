@@ -2,9 +2,11 @@
 //!
 //! Delimited text and JSON are parsed by [`crate::source`]; Parquet is read in place by the warehouse.
 
+mod extraction;
 mod parquet;
 mod pipe;
 mod reject;
+mod whole;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -16,6 +18,7 @@ use errand_model::job::{IngestStep, TableName};
 use errand_model::report::{FileReport, Rows};
 use errand_model::value::ColumnType;
 
+use self::extraction::FileExtraction;
 pub(super) use self::reject::Rejects;
 use self::reject::Tally;
 use super::stage::{self, Stage, staging_table};
@@ -36,6 +39,9 @@ pub(super) async fn run(attempt: &mut Attempt, step: &IngestStep) -> Result<Effe
     let session = session.as_mut();
     let _alone = attempt.run.hold(&step.connection, &step.table, &attempt.cancelled).await?;
     if let Some(effect) = attempt.already(ledger::find(session, &load).await?) {
+        if attempt.number > 1 {
+            session.sweep().await;
+        }
         return Ok(effect);
     }
     if step.publish.mode == Mode::Append {
@@ -43,7 +49,7 @@ pub(super) async fn run(attempt: &mut Attempt, step: &IngestStep) -> Result<Effe
     }
     let capabilities = session.capabilities();
     let tally = Arc::new(Mutex::new(Tally::new(step)));
-    let mut ingest = Ingest { step, load, capabilities, tally, digests: Vec::new(), files: Vec::new() };
+    let mut ingest = Ingest { step, load, capabilities, tally, digests: Vec::new(), files: Vec::new(), carried: 0 };
     let result = ingest.run(attempt, session).await;
     let result = attempt.leave(session, result).await;
     if result.is_err() {
@@ -68,6 +74,8 @@ struct Ingest<'a> {
     tally: Arc<Mutex<Tally>>,
     digests: Vec<String>,
     files: Vec<FileEntry>,
+    /// Bytes of the files that go through this process.
+    carried: u64,
 }
 
 impl Ingest<'_> {
@@ -94,7 +102,12 @@ impl Ingest<'_> {
         let files = self.files.clone();
         let bytes: u64 = files.iter().map(|file| file.bytes).sum();
         attempt.progress.set_total_bytes(bytes);
+        self.carried = bytes;
         if files.is_empty() {
+            // Another runner may have loaded them between the two questions.
+            if let Some(effect) = attempt.already(ledger::find(session, &self.load).await?) {
+                return Ok(effect);
+            }
             self.empty(attempt, &format!("no file to load matches `{pattern}`"))?;
             if self.step.on_empty != OnEmpty::Ok || self.step.publish.mode != Mode::Replace {
                 return self.nothing(attempt, session).await;
@@ -115,7 +128,7 @@ impl Ingest<'_> {
             move || files.iter().try_for_each(FileEntry::check_unchanged)
         })
         .await?;
-        self.publish(attempt, session, (staging, way), rejects, bytes).await
+        self.publish(attempt, session, (staging, way), rejects).await
     }
 
     /// Fills the staging table, and another with refused rows; none when there is nothing to publish.
@@ -159,22 +172,20 @@ impl Ingest<'_> {
 
     /// In `append` mode a file is loaded once for good: same path, same content. Other modes read what is there.
     async fn unseen(&mut self, attempt: &mut Attempt, session: &mut dyn Session, found: Vec<FileEntry>) -> Result<Vec<FileEntry>, Failure> {
+        let reach = whole::reach(self.step, session, &found).await?;
         let mut files = Vec::with_capacity(found.len());
         for file in found {
-            let known = match self.step.publish.mode {
-                Mode::Append => ledger::known_digests(session, &self.load.target, &self.ledger_path(&file), file.bytes).await?,
-                Mode::Replace | Mode::Merge | Mode::DeleteInsert | Mode::Scd2 => Vec::new(),
-            };
-            let digest = match self.step.publish.mode {
+            let (digest, is_known) = match self.step.publish.mode {
                 Mode::Append => {
-                    let file = file.clone();
-                    blocking(move || file.digest()).await?
+                    let known = ledger::known_digests(session, &self.load.target, &self.ledger_path(&file), file.bytes).await?;
+                    let is_whole = reach.as_ref().is_some_and(|reach| file.key_in(reach).is_some());
+                    content(&file, &known, is_whole).await?
                 }
                 // Hashing what is loaded anyway would cost a second reading.
-                Mode::Replace => file.version(),
-                Mode::Merge | Mode::DeleteInsert | Mode::Scd2 => String::new(),
+                Mode::Replace => (file.version(), false),
+                Mode::Merge | Mode::DeleteInsert | Mode::Scd2 => (String::new(), false),
             };
-            if known.contains(&digest) || known.contains(&file.version()) {
+            if is_known {
                 attempt.record.files.push(FileReport { path: file.path, bytes: file.bytes, rows: Rows::default(), already_loaded: true });
             } else {
                 self.digests.push(digest);
@@ -229,23 +240,38 @@ impl Ingest<'_> {
         self.refuse_own_columns(resolved.columns.iter().map(|column| column.name.as_str()))?;
         self.create(attempt, session, staging, way, &resolved).await?;
         let mut rejects = Rejects::open(attempt, session, staging, &self.step.table, self.load.id()).await?;
-        let targets = vec![AppendTarget { table: staging.clone(), columns: self.appended_columns(&resolved) }, rejects.append_target()];
-        let reader = self.reader(attempt, &resolved);
-        self.tally().open(self.files.len());
-        let stopwatch = attempt.run.request.clock.stopwatch();
-        let result = session.append(targets, self.chunks(attempt, reader)).await;
-        attempt.record.rows = self.tally().rows();
-        let counts = result?;
+        if whole::load(self, attempt, session, staging, &resolved).await?.is_none() {
+            rejects.rows = self.append(attempt, session, staging, &rejects, &resolved).await?;
+        }
         if self.step.metadata && way != Way::Rows {
             self.drop_defaults(attempt, session, staging).await?;
         }
+        Ok(Some(rejects))
+    }
+
+    /// Parses every row; says how many were refused and staged.
+    async fn append(
+        &self,
+        attempt: &mut Attempt,
+        session: &mut dyn Session,
+        staging: &TableName,
+        rejects: &Rejects,
+        resolved: &Resolved,
+    ) -> Result<u64, Failure> {
+        let targets = vec![AppendTarget { table: staging.clone(), columns: self.appended_columns(resolved) }, rejects.append_target()];
+        self.tally().open(self.files.len());
+        let stopwatch = attempt.run.request.clock.stopwatch();
+        let chunks = self.chunks(attempt, resolved.clone());
+        let result = match FileExtraction::new("rows", &self.files, resolved, &self.tally, &attempt.progress) {
+            Some(extraction) => session.append_extracted(targets, chunks, &extraction).await,
+            None => session.append(targets, chunks).await,
+        };
+        attempt.record.rows = self.tally().rows();
+        let counts = result?;
         attempt.record_statement(&format!("append to {staging}"), None, &stopwatch, counts.first().copied());
         let refused = self.tally().refusal(&self.step.table);
-        if let Some(refused) = refused {
-            return Err(refused);
-        }
-        rejects.rows = counts.get(1).copied().unwrap_or(0);
-        Ok(Some(rejects))
+        refused.map_or(Ok(()), Err)?;
+        Ok(counts.get(1).copied().unwrap_or(0))
     }
 
     fn reader(&self, attempt: &Attempt, resolved: &Resolved) -> source::Rows {
@@ -316,9 +342,12 @@ impl Ingest<'_> {
         columns
     }
 
-    /// Feeds the warehouse: batches from the reader with their metadata, refused rows into their own table.
-    fn chunks(&self, attempt: &Attempt, mut reader: source::Rows) -> NextChunk {
+    /// Feeds the warehouse: batches from the reader with their metadata, refused rows into their own table. Reads nothing before it is asked.
+    fn chunks(&self, attempt: &Attempt, resolved: Resolved) -> NextChunk {
         let (tally, metadata, load_id) = (Arc::clone(&self.tally), self.step.metadata, self.load.id());
+        let (files, dialect, contract) = (self.files.clone(), self.step.files.clone(), self.step.schema_contract);
+        let cancelled = attempt.cancelled.clone();
+        let mut reader = None;
         let progress = attempt.progress.clone();
         let mut rejected: Option<RecordBatch> = None;
         let mut bytes_seen = 0;
@@ -326,6 +355,7 @@ impl Ingest<'_> {
             if let Some(rows) = rejected.take() {
                 return Ok(Some(Chunk { table: 1, rows }));
             }
+            let reader = reader.get_or_insert_with(|| source::Rows::start(files.clone(), &dialect, &resolved, contract, cancelled.clone()));
             let Some(mut batch) = reader.next().transpose()? else { return Ok(None) };
             progress.add_rows(batch.read);
             let bytes = reader.bytes_read();
@@ -350,7 +380,6 @@ impl Ingest<'_> {
         session: &mut dyn Session,
         (staging, way): (TableName, Way),
         rejects: Rejects,
-        bytes: u64,
     ) -> Result<Effect, Failure> {
         let files = self.files.clone();
         let (rows, per_file) = {
@@ -398,7 +427,8 @@ impl Ingest<'_> {
             read: rows.read,
         };
         let effect = stage::publish(attempt, session, &stage).await?;
-        Ok(Effect { bytes_read: bytes, ..effect })
+        session.sweep().await;
+        Ok(Effect { bytes_read: self.carried, ..effect })
     }
 }
 
@@ -410,6 +440,33 @@ async fn existing_columns(session: &mut dyn Session, table: &TableName) -> Resul
         columns.into_iter().filter(|column| !own(&column.name)).filter_map(|column| Some((column.name, column.kind?))).collect()
     };
     Ok(columns.map(data).filter(|columns| !columns.is_empty()))
+}
+
+/// What names the content of a file, and whether the table has it, by what is `known` of its path and size. A file that goes in whole is not
+/// read for that: its version is its name.
+async fn content(file: &FileEntry, known: &[String], is_whole: bool) -> Result<(String, bool), Failure> {
+    let version = file.version();
+    if !version.is_empty() && known.contains(&version) {
+        return Ok((version, true));
+    }
+    if is_whole && !version.is_empty() && known.is_empty() {
+        return Ok((version, false));
+    }
+    let hashed = file.clone();
+    let digest = blocking(move || hashed.digest()).await?;
+    if known.contains(&digest) {
+        return Ok((digest, true));
+    }
+    // Of one that went in whole before, nothing but its version was written down; a copy of it may have another.
+    if known.iter().any(|known| known.starts_with("etag ")) {
+        let message = format!(
+            "`{}` was loaded before, and the bucket says that it was written again since: whether its content is new is not known",
+            file.path
+        );
+        return Err(Failure::new(FailureKind::Rejected, "ingest::unknown_content", message)
+            .help("bring new content under a name of its own, and remove this file if it was only copied"));
+    }
+    Ok((digest, false))
 }
 
 fn with_metadata(batch: Batch, path: &str, metadata: bool) -> Result<RecordBatch, Failure> {

@@ -7,10 +7,10 @@ use errand_model::report::Rows;
 
 use super::stage::{self, Stage, staging_table};
 use super::{Attempt, Effect, single_query, statements};
-use crate::warehouse::Session;
 use crate::warehouse::ledger::{self, Load};
 use crate::warehouse::publish::{Way, count, current};
 use crate::warehouse::statement::Statement;
+use crate::warehouse::{Capabilities, Session};
 
 pub(super) async fn run(attempt: &mut Attempt, step: &SqlStep) -> Result<Effect, Failure> {
     let load = match &step.materialize {
@@ -32,6 +32,18 @@ pub(super) async fn run(attempt: &mut Attempt, step: &SqlStep) -> Result<Effect,
     attempt.leave(session, result).await
 }
 
+/// Refuses what a step cannot hold in this warehouse, before it runs.
+///
+/// # Errors
+///
+/// `Definition`, with the place of the statement.
+pub(crate) fn refuse(step: &SqlStep, rendered: &str, capabilities: &Capabilities) -> Result<(), Failure> {
+    if !step.transaction || step.materialize.is_some() {
+        return Ok(());
+    }
+    refuse_transaction_control(&statements(&step.sql, rendered, capabilities.dialect), capabilities)
+}
+
 async fn run_statements(attempt: &mut Attempt, session: &mut dyn Session, step: &SqlStep, load: &Load) -> Result<Effect, Failure> {
     if let Some(effect) = attempt.already(ledger::find(session, load).await?) {
         return Ok(effect);
@@ -39,34 +51,33 @@ async fn run_statements(attempt: &mut Attempt, session: &mut dyn Session, step: 
     let rendered = attempt.render_sql(&step.sql, session.capabilities())?;
     let statements = statements(&step.sql, &rendered, session.capabilities().dialect);
     let writer = attempt.writer();
-    let is_open = step.transaction && session.capabilities().transactional_ddl;
     if step.transaction {
-        refuse_transaction_control(&statements)?;
-        let done = match ledger::enter(session, load, &writer).await? {
-            None if !is_open => ledger::confirm(session, load, &writer).await?,
-            done => done,
-        };
-        if let Some(effect) = attempt.already(done) {
+        refuse_transaction_control(&statements, session.capabilities())?;
+        if let Some(effect) = attempt.already(ledger::enter(session, load, &writer).await?) {
             session.rollback().await?;
             return Ok(effect);
         }
+        ledger::begin(session).await?;
     }
     let mut affected = 0;
     for (statement, place) in statements {
         affected += attempt.send_at(session, statement.text, Some(place)).await?;
     }
-    let rows = Rows { written: affected, read: affected, ..Rows::default() };
-    attempt.record.rows = rows;
     if !step.transaction {
         session.execute("BEGIN TRANSACTION").await.map_err(left_open)?;
+    } else if let Some(effect) = attempt.already(ledger::confirm(session, load, &writer).await?) {
+        session.rollback().await?;
+        return Ok(effect);
     }
+    let rows = Rows { written: affected, read: affected, ..Rows::default() };
+    attempt.record.rows = rows;
     ledger::record(session, load, &writer, rows).await?;
     attempt.commit(session, &step.connection, load).await?;
     Ok(Effect::of_rows(rows))
 }
 
 fn left_open(failure: Failure) -> Failure {
-    if failure.kind == FailureKind::Cancelled {
+    if failure.code != "warehouse::in_transaction" {
         return failure;
     }
     let message = "the statements left a transaction open, which was rolled back";
@@ -74,17 +85,26 @@ fn left_open(failure: Failure) -> Failure {
 }
 
 /// Inside the step's transaction a `COMMIT` of the author would publish half of it, and without the ledger row.
-fn refuse_transaction_control(statements: &[(Statement<'_>, Place)]) -> Result<(), Failure> {
-    const WORDS: [&str; 6] = ["begin", "start", "commit", "end", "rollback", "abort"];
-    let first_word = |text: &str| -> String { text.chars().take_while(char::is_ascii_alphabetic).collect() };
-    let control = statements.iter().find(|(statement, _)| WORDS.contains(&first_word(statement.text).to_ascii_lowercase().as_str()));
-    let Some((statement, place)) = control else { return Ok(()) };
-    let word = first_word(statement.text);
-    let failure =
-        Failure::new(FailureKind::Definition, "sql::transaction", format!("`{word}` cannot stand in a step that is one transaction"));
-    Err(failure
-        .at(place.clone())
-        .help("remove it: all statements of the step commit together; or say `transaction: false` and write them yourself"))
+/// So would a statement after which the warehouse commits by itself.
+fn refuse_transaction_control(statements: &[(Statement<'_>, Place)], capabilities: &Capabilities) -> Result<(), Failure> {
+    const WORDS: [&str; 6] = ["BEGIN", "START", "COMMIT", "END", "ROLLBACK", "ABORT"];
+    for (statement, place) in statements {
+        let word: String = statement.text.chars().take_while(char::is_ascii_alphabetic).collect();
+        let upper = word.to_ascii_uppercase();
+        let (message, help) = if WORDS.contains(&upper.as_str()) {
+            let help = "remove it: all statements of the step commit together; or say `transaction: false` and write them yourself";
+            (format!("`{word}` cannot stand in a step that is one transaction"), help.to_owned())
+        } else if capabilities.commits.contains(&upper.as_str()) {
+            let help = "build tables with `materialize`; or say `transaction: false`, and each statement commits by itself";
+            let message =
+                format!("`{word}` cannot stand in a step that is one transaction: {} commits what came before it", capabilities.name);
+            (message, help.to_owned())
+        } else {
+            continue;
+        };
+        return Err(Failure::new(FailureKind::Definition, "sql::transaction", message).at(place.clone()).help(help));
+    }
+    Ok(())
 }
 
 async fn build_table(

@@ -26,7 +26,7 @@ pub(super) fn staging_table(session: &dyn Session, target: &TableName, load: &Lo
     match session.capabilities().fence {
         Fence::PrimaryKey | Fence::Lock(_) => target.sibling(stem),
         Fence::Claim => {
-            let hash = Sha256::digest(format!("{}.{}", writer.run_id, writer.attempt));
+            let hash = Sha256::digest(writer.owner());
             let own: String = hash.iter().take(3).map(|byte| format!("{byte:02x}")).collect();
             target.sibling(format!("{stem}_{own}"))
         }
@@ -70,15 +70,16 @@ pub(super) async fn begin(
     let writer = attempt.writer();
     let done = ledger::enter(session, load, &writer).await?;
     if done.is_none() && !session.capabilities().transactional_ddl {
-        sweep(attempt, session, target, load).await?;
+        // Whoever still fills one of these has lost its claim.
+        sweep(attempt, session, target, &stem(target, load)).await?;
     }
     Ok(done)
 }
 
-/// Drops staging tables of this load. Whoever still fills one has lost its claim.
-async fn sweep(attempt: &mut Attempt, session: &mut dyn Session, target: &TableName, load: &Load) -> Result<(), Failure> {
+/// Drops tables beside the target whose names begin so.
+async fn sweep(attempt: &mut Attempt, session: &mut dyn Session, target: &TableName, prefix: &str) -> Result<(), Failure> {
     let capabilities = session.capabilities();
-    let prefix = stem(target, load).to_lowercase();
+    let prefix = prefix.to_lowercase();
     let schema = match &target.schema {
         Some(schema) => capabilities.text(&capabilities.fold(schema)),
         None => "current_schema()".to_owned(),
@@ -115,11 +116,7 @@ pub(super) async fn publish(attempt: &mut Attempt, session: &mut dyn Session, st
         Some(rejects) => rejects.prepare(attempt, session).await?,
         None => false,
     };
-    let writer = attempt.writer();
-    if let Some(effect) = attempt.already(ledger::confirm(session, stage.load, &writer).await?) {
-        session.rollback().await?;
-        return Ok(effect);
-    }
+    ledger::begin(session).await?;
     let stopwatch = attempt.run.request.clock.stopwatch();
     let written = publish::publish(session, &staged).await?;
     attempt.record_statement(&format!("publish {} into {}", stage.publish.mode, stage.target), None, &stopwatch, Some(written));
@@ -127,7 +124,21 @@ pub(super) async fn publish(attempt: &mut Attempt, session: &mut dyn Session, st
         rejects.publish(attempt, session, keeps_rejects).await?;
     }
     // A SELECT of the author names the target, which holds the new rows now, for this transaction alone.
-    stored.extend(check::on_table(attempt, session, stage.target, &after).await?);
+    match check::on_table(attempt, session, stage.target, &after).await {
+        Ok(kept) => stored.extend(kept),
+        // Where the load is claimed only after this, the rows of a faster runner may be among those that break the check.
+        Err(failure) => {
+            let done = if let Fence::Claim = session.capabilities().fence { ledger::find(session, stage.load).await? } else { None };
+            // What follows may be a definition, which would commit these rows.
+            session.rollback().await?;
+            return attempt.already(done).ok_or(failure);
+        }
+    }
+    let writer = attempt.writer();
+    if let Some(effect) = attempt.already(ledger::confirm(session, stage.load, &writer).await?) {
+        session.rollback().await?;
+        return Ok(effect);
+    }
     let rows = Rows { read: stage.read, written, deduplicated, rejected: stage.rejected };
     record(attempt, session, stage, rows).await?;
     attempt.commit(session, stage.connection, stage.load).await?;
@@ -157,12 +168,14 @@ async fn record(attempt: &mut Attempt, session: &mut dyn Session, stage: &Stage<
     Ok(())
 }
 
-/// Drops the staging tables of a load where no transaction did: a leftover costs space, no more.
+/// Drops the staging tables of this attempt where no transaction did: a leftover costs space, no more. Those of another runner, which may be
+/// the one that publishes, are its own.
 pub(super) async fn clear(attempt: &mut Attempt, session: &mut dyn Session, target: &TableName, load: &Load) {
     if session.capabilities().transactional_ddl || attempt.cancelled.is_cancelled() {
         return;
     }
-    if let Err(failure) = sweep(attempt, session, target, load).await {
+    let own = staging_table(session, target, load, &attempt.writer()).name;
+    if let Err(failure) = sweep(attempt, session, target, &own).await {
         attempt.record.warnings.push(format!("the staging table of `{target}` could not be dropped, the next run will: {failure}"));
     }
 }

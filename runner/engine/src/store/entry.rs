@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::directory::{self, unreadable};
 use super::io;
 use super::read::Windows;
+use super::{Place, Store};
 use crate::aws::s3::{Bucket, Object};
 
 /// One file of a store. Its functions block: they belong on a thread that may.
@@ -70,6 +71,19 @@ impl FileEntry {
         match &self.object {
             Some((bucket, _)) => bucket.url(&self.path),
             None => self.absolute.display().to_string(),
+        }
+    }
+
+    /// Its key in a store that reaches the same file; none when that one does not.
+    #[must_use]
+    pub fn key_in(&self, store: &Store) -> Option<String> {
+        match (&store.place, &self.object) {
+            (Place::Bucket(there), Some((bucket, _))) => there.key_of(bucket, &self.path),
+            (Place::Directory(root), None) => {
+                let root = root.canonicalize().ok()?;
+                self.absolute.strip_prefix(root).ok()?.to_str().map(str::to_owned)
+            }
+            (Place::Bucket(_), None) | (Place::Directory(_), Some(_)) => None,
         }
     }
 

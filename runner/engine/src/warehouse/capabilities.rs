@@ -24,6 +24,13 @@ pub struct Capabilities {
     pub staging: &'static str,
     /// Whether `CREATE`, `ALTER` and `DROP` belong to the open transaction. Where they do not, they commit it.
     pub transactional_ddl: bool,
+    /// First words of statements that commit the open transaction by themselves, in capitals.
+    pub commits: &'static [&'static str],
+    /// A statement that keeps other writers of a table out until the transaction ends, where two that write the same keys would not meet
+    /// otherwise.
+    pub lock_table: Option<fn(table: &str) -> String>,
+    /// An expression of a moment, of whatever type, as a timestamp without a time zone, in UTC.
+    pub moment_in_utc: fn(&str) -> String,
     /// Whether a staging table may take its target's place inside a transaction.
     pub renames: bool,
     /// A query that has a row when something hangs on this very table (views, grants, indexes), so that it must not be replaced by another.

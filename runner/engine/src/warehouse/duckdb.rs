@@ -28,6 +28,10 @@ pub(super) static CAPABILITIES: Capabilities = Capabilities {
     type_name,
     staging: "TABLE",
     transactional_ddl: true,
+    // One process writes a file, and in it one step a table.
+    commits: &[],
+    lock_table: None,
+    moment_in_utc: |moment| format!("CAST({moment} AS TIMESTAMP)"),
     renames: true,
     keeps_table: None,
     row_id: Some("rowid"),
@@ -264,6 +268,7 @@ fn failure(error: &duckdb::Error) -> Failure {
         "Constraint" | "TransactionContext" if text.contains("Duplicate key") || text.contains("duplicate key") => {
             (FailureKind::Permanent, "warehouse::duplicate_key")
         }
+        "TransactionContext" if text.contains("within a transaction") => (FailureKind::Permanent, "warehouse::in_transaction"),
         "TransactionContext" | "Transaction" if text.contains("single attached database") => (FailureKind::Permanent, "warehouse::refused"),
         "TransactionContext" | "Transaction" => (FailureKind::Transient, "warehouse::conflict"),
         "Parser" => (FailureKind::Definition, "warehouse::syntax"),
@@ -336,5 +341,6 @@ fn write_file(query: &str, path: &Path, format: ExportFormat) -> String {
         ExportFormat::Jsonl => "FORMAT json",
         ExportFormat::Parquet => "FORMAT parquet, COMPRESSION zstd",
     };
-    format!("COPY ({query}\n) TO {} ({options})", quote_text(&path.to_string_lossy()))
+    // The file is nobody's target yet, and its lock belongs to it: it is written itself, and not another that takes its name.
+    format!("COPY ({query}\n) TO {} ({options}, USE_TMP_FILE false)", quote_text(&path.to_string_lossy()))
 }

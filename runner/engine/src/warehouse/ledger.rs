@@ -140,21 +140,33 @@ pub async fn enter(session: &mut dyn Session, load: &Load, writer: &Writer) -> R
     }
 }
 
-/// Before rows are published: the transaction is open, and nobody else has taken the load.
+/// Before rows are published: begins the transaction where [`enter`] did not.
+///
+/// # Errors
+///
+/// What the warehouse says.
+pub async fn begin(session: &mut dyn Session) -> Result<(), Failure> {
+    if session.capabilities().transactional_ddl {
+        return Ok(());
+    }
+    session.execute("BEGIN TRANSACTION").await.map(|_| ())
+}
+
+/// The last question before the ledger is written: whether nobody else has taken the load meanwhile. Whoever lost it rolls back.
+///
+/// It comes after the rows, for it locks what every load of the warehouse has to lock, until the transaction ends.
 ///
 /// # Errors
 ///
 /// `Transient` when another runner has taken the load. `Some` when it had done it.
 pub async fn confirm(session: &mut dyn Session, load: &Load, writer: &Writer) -> Result<Option<Done>, Failure> {
     let capabilities = session.capabilities();
-    if !capabilities.transactional_ddl {
-        session.execute("BEGIN TRANSACTION").await?;
-    }
     let Fence::Claim = capabilities.fence else { return Ok(None) };
-    // The update waits for whoever holds the claim; what that one wrote is seen by the next statement.
+    // The update waits for whoever holds the claim; what that one wrote is seen by the next statement. It changes the row in any case: an update
+    // that changes nothing need not wait.
     let mine = format!(
         "UPDATE _errand.claims SET claimed_at = {} WHERE load_id = {} AND owner = {}",
-        capabilities.text(&writer.now),
+        capabilities.text(&format!("{}, confirmed", writer.now)),
         capabilities.text(&load.id()),
         capabilities.text(&writer.owner())
     );
@@ -166,14 +178,22 @@ pub async fn confirm(session: &mut dyn Session, load: &Load, writer: &Writer) ->
     }
 }
 
+/// Beside the claim on the load there is one on the files of its target, which is everybody's: see [`record_files`].
 fn claim(capabilities: &Capabilities, load: &Load, writer: &Writer) -> String {
     let text = |text: &str| capabilities.text(text);
     let (id, owner, now) = (text(&load.id()), text(&writer.owner()), text(&writer.now));
     format!(
-        "MERGE INTO _errand.claims AS _errand_t USING (SELECT {id} AS load_id, {owner} AS owner, {now} AS claimed_at) AS _errand_s \
-         ON _errand_t.load_id = _errand_s.load_id WHEN MATCHED THEN UPDATE SET owner = _errand_s.owner, claimed_at = _errand_s.claimed_at \
-         WHEN NOT MATCHED THEN INSERT (load_id, owner, claimed_at) VALUES (_errand_s.load_id, _errand_s.owner, _errand_s.claimed_at)"
+        "MERGE INTO _errand.claims AS _errand_t USING (SELECT {id} AS load_id, {owner} AS owner, {now} AS claimed_at \
+         UNION ALL SELECT {} AS load_id, '-' AS owner, {now} AS claimed_at) AS _errand_s \
+         ON _errand_t.load_id = _errand_s.load_id WHEN MATCHED AND _errand_s.owner <> '-' THEN UPDATE SET owner = _errand_s.owner, claimed_at = _errand_s.claimed_at \
+         WHEN NOT MATCHED THEN INSERT (load_id, owner, claimed_at) VALUES (_errand_s.load_id, _errand_s.owner, _errand_s.claimed_at)",
+        text(&files_of(load))
     )
+}
+
+/// What stands for the files of a target among claims.
+fn files_of(load: &Load) -> String {
+    format!("files:{}", load.target)
 }
 
 /// Finds out whether a commit whose answer was lost took effect: a new session waits behind the old transaction, then reads the ledger.
@@ -199,20 +219,27 @@ pub async fn settle(warehouse: &dyn Warehouse, purpose: &Purpose, load: &Load) -
 
 async fn ask(warehouse: &dyn Warehouse, purpose: &Purpose, load: &Load) -> Result<Option<Done>, Failure> {
     let mut session = warehouse.session(purpose).await?;
+    let answer = ask_behind_fence(session.as_mut(), load).await;
+    // Also of a question that failed nothing stays locked: a session that is merely dropped may keep its transaction for hours.
+    let undone = session.rollback().await;
+    let done = answer?;
+    undone.map(|()| done)
+}
+
+async fn ask_behind_fence(session: &mut dyn Session, load: &Load) -> Result<Option<Done>, Failure> {
+    let capabilities = session.capabilities();
     session.execute("BEGIN TRANSACTION").await?;
-    let wait = match warehouse.capabilities().fence {
+    let wait = match capabilities.fence {
         Fence::PrimaryKey => None,
         Fence::Lock(lock) => Some(lock(&load.id())),
         Fence::Claim => {
-            Some(format!("UPDATE _errand.claims SET claimed_at = claimed_at WHERE load_id = {}", warehouse.capabilities().text(&load.id())))
+            Some(format!("UPDATE _errand.claims SET claimed_at = claimed_at WHERE load_id = {}", capabilities.text(&load.id())))
         }
     };
     if let Some(wait) = wait {
         session.execute(&wait).await?;
     }
-    let done = find(session.as_mut(), load).await?;
-    session.rollback().await?;
-    Ok(done)
+    find(session, load).await
 }
 
 /// What a load is: the same job, step, interval, target, configuration and inputs give the same id. The attempt is not part of it.
@@ -251,6 +278,8 @@ impl Load {
 pub struct Writer {
     /// Id of the run.
     pub run_id: String,
+    /// Attempt of the run: a runner that is started again for the same run is another writer.
+    pub run_attempt: u32,
     /// Attempt of the step.
     pub attempt: u32,
     /// Commit of the job repository.
@@ -261,8 +290,9 @@ pub struct Writer {
 
 impl Writer {
     /// Who this is among runners of one load.
-    fn owner(&self) -> String {
-        format!("{}.{}", self.run_id, self.attempt)
+    #[must_use]
+    pub fn owner(&self) -> String {
+        format!("{}.{}.{}", self.run_id, self.run_attempt, self.attempt)
     }
 }
 
@@ -400,17 +430,31 @@ pub async fn forget_files(session: &mut dyn Session, target: &str) -> Result<(),
 
 /// Records files; part of the transaction that wrote their rows.
 ///
+/// Loads of other intervals, steps and jobs may load the same file into the same table at the same time: none of them sees the others' rows
+/// of this table before they commit, and one of them wins.
+///
 /// # Errors
 ///
-/// What the warehouse says.
+/// `Transient` when another load was faster with one of the files; what the warehouse says.
 pub async fn record_files(session: &mut dyn Session, load: &Load, writer: &Writer, files: &[LoadedFile]) -> Result<(), Failure> {
     let capabilities = session.capabilities();
     let text = |text: &str| capabilities.text(text);
     let target = text(&load.target);
+    if let (Fence::Claim, false) = (capabilities.fence, files.is_empty()) {
+        // Waits for whoever records files of this table; what that one wrote is seen by the next statement.
+        let turn = text(&format!("{}, {}", writer.now, load.id()));
+        let wait = format!("UPDATE _errand.claims SET claimed_at = {turn} WHERE load_id = {}", text(&files_of(load)));
+        if session.execute(&wait).await? == 0 {
+            return Err(lost_to_another());
+        }
+    }
     for batch in files.chunks(500) {
         let known: Vec<String> =
             batch.iter().map(|file| format!("(path = {} AND digest = {})", text(&file.path), text(&file.digest))).collect();
-        session.execute(&format!("DELETE FROM _errand.files WHERE target = {target} AND ({})", known.join(" OR "))).await?;
+        let found = format!("SELECT path FROM _errand.files WHERE target = {target} AND ({})", known.join(" OR "));
+        if let Some(path) = session.query(&found, 1).await?.into_iter().flatten().flatten().next() {
+            return Err(file_lost(&load.target, &path));
+        }
         let rows: Vec<String> = batch
             .iter()
             .map(|file| {
@@ -425,7 +469,19 @@ pub async fn record_files(session: &mut dyn Session, load: &Load, writer: &Write
                 )
             })
             .collect();
-        session.execute(&format!("INSERT INTO _errand.files VALUES {}", rows.join(", "))).await?;
+        let inserted = session.execute(&format!("INSERT INTO _errand.files VALUES {}", rows.join(", "))).await;
+        inserted.map_err(|failure| {
+            let is_there = failure.code == "warehouse::duplicate_key";
+            if is_there { file_lost(&load.target, batch.first().map_or("", |file| file.path.as_str())) } else { failure }
+        })?;
     }
     Ok(())
+}
+
+/// Another load was faster with a file.
+fn file_lost(target: &str, path: &str) -> Failure {
+    let message =
+        format!("another run loaded files of this one into `{target}` at the same time, `{path}` among them; this one was rolled back");
+    Failure::new(FailureKind::Transient, "ledger::fenced", message)
+        .help("nothing is lost or doubled: the next attempt loads the files that are left")
 }

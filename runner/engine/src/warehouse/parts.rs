@@ -1,26 +1,28 @@
-//! Rows as Parquet files in a place that a warehouse reads from: files of the right size, under names that their content decides.
+//! Rows as files in a place that a warehouse reads from: of the right size, under names that load and content decide.
 //!
-//! A file is written to scratch space first, then uploaded unless one with its name is there; the manifest comes last. Memory holds
-//! one row group for each table. Must not know a warehouse: each one loads the files with its own SQL.
+//! A file is made in scratch space, then uploaded unless one with its name is there. Of rows that can be extracted again, a manifest says at
+//! the end that all files are there; an attempt that finds it takes them and extracts nothing. Must not know a warehouse: each one loads
+//! the files with its own SQL.
 
 mod file;
+mod manifest;
+mod upload;
 
-use bytes::Bytes;
 use errand_model::failure::{Failure, FailureKind};
 use errand_model::value::ColumnType;
-use serde::Serialize;
-use tokio::sync::mpsc;
+use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
-use super::{Chunk, NextChunk};
-use crate::store::{Put, Store};
-use file::{Finished, TableWriter};
+pub(super) use manifest::sweep;
+pub(super) use upload::{Finished, Sink};
 
-/// A table whose rows are staged.
+use super::{Extraction, NextChunk};
+use crate::store::Store;
+use manifest::Manifest;
+
+/// A table whose rows become Parquet files.
 #[derive(Clone, Debug)]
 pub(super) struct StagedTable {
-    /// Directory of its files, relative to the store; ends without `/`.
-    pub(super) directory: String,
     /// Columns in the order of the chunks, by the names that the files give them.
     pub(super) columns: Vec<(String, ColumnType)>,
     /// Whether times of day are written as text, for warehouses that read no Parquet times.
@@ -28,9 +30,9 @@ pub(super) struct StagedTable {
 }
 
 /// One file.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Part {
-    /// Key in the store.
+    /// Key in the store: `<load>/<table>/<number>-<start of the digest>.<extension>`.
     #[serde(rename = "file")]
     pub(super) key: String,
     /// Its rows.
@@ -41,181 +43,133 @@ pub(super) struct Part {
     pub(super) sha256: String,
 }
 
-/// The files of one table, in order.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub(super) struct Manifest {
-    /// Key of the manifest itself.
-    #[serde(skip)]
-    pub(super) key: String,
-    /// The files.
-    pub(super) parts: Vec<Part>,
-}
+/// The files of one table, in order. No rows, no files.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(super) struct Parts(pub(super) Vec<Part>);
 
-impl Manifest {
+impl Parts {
     /// Rows of all files.
     pub(super) fn rows(&self) -> u64 {
-        self.parts.iter().map(|part| part.rows).sum()
+        self.0.iter().map(|part| part.rows).sum()
     }
 }
 
-/// Writes every chunk to files of its table; returns the manifests in the order of the tables. No rows, no files.
-///
-/// # Errors
-///
-/// What `next` or the store says; `Cancelled` soon after `cancelled`.
-pub(super) async fn stage(
-    store: &Store,
-    tables: Vec<StagedTable>,
-    next: NextChunk,
-    cancelled: &CancellationToken,
-) -> Result<Vec<Manifest>, Failure> {
-    let store = store.cancelled_by(cancelled.clone());
-    let mut manifests: Vec<Manifest> =
-        tables.iter().map(|table| Manifest { key: format!("{}/manifest.json", table.directory), parts: Vec::new() }).collect();
-    let directories: Vec<String> = tables.iter().map(|table| table.directory.clone()).collect();
-    let (sender, mut receiver) = mpsc::channel::<Finished>(1);
-    let writing = tokio::task::spawn_blocking(move || write(&tables, next, &sender));
-    let mut refused = None;
-    while let Some(finished) = receiver.recv().await {
-        match upload(&store, &directories, &mut manifests, &finished).await {
-            Ok(()) => {}
-            Err(failure) => {
-                refused = Some(failure);
-                break;
-            }
-        }
-    }
-    drop(receiver);
-    let written = writing.await.map_err(|error| failure("warehouse::internal", format!("the writing thread ended: {error}")))?;
-    if let Some(failure) = refused {
-        return Err(failure);
-    }
-    written?;
-    for manifest in &manifests {
-        if !manifest.parts.is_empty() {
-            let text = serde_json::to_vec(manifest).map_err(|error| failure("warehouse::internal", format!("manifest: {error}")))?;
-            store.put(&manifest.key, Bytes::from(text)).await?;
-        }
-    }
-    Ok(manifests)
+/// Where the files of one load go.
+pub(super) struct Staging<'a> {
+    /// The place that the warehouse reads from.
+    pub(super) store: Store,
+    /// Directory of the load's files: see [`directory`].
+    pub(super) load: String,
+    /// What the rows are extracted from, where that can be done again.
+    pub(super) extraction: Option<&'a dyn Extraction>,
 }
 
-/// Removes the files of manifests; what cannot be removed is only logged, for it is loaded.
-pub(super) async fn remove(store: &Store, manifests: &[Manifest]) {
-    let keys: Vec<String> = manifests
-        .iter()
-        .filter(|manifest| !manifest.parts.is_empty())
-        .flat_map(|manifest| manifest.parts.iter().map(|part| part.key.clone()).chain([manifest.key.clone()]))
-        .collect();
-    if let Err(failure) = store.remove(&keys).await {
-        tracing::warn!(error = %failure, files = keys.len(), "staged files stay, they could not be removed");
+/// Files that are all there.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Staged {
+    store: Store,
+    load: String,
+    /// For each table, in their order.
+    pub(super) tables: Vec<Parts>,
+    /// Whether a later attempt may take them: a manifest names them.
+    is_kept: bool,
+}
+
+impl<'a> Staging<'a> {
+    pub(super) fn new(store: &Store, load: &str, extraction: Option<&'a dyn Extraction>, cancelled: &CancellationToken) -> Self {
+        Self { store: store.cancelled_by(cancelled.clone()), load: load.to_owned(), extraction }
     }
-}
 
-/// A directory name for a table: what is no letter, digit, `-` or `_` becomes `_`, so that two tables may share one only by such a character.
-pub(super) fn directory(load: &str, table: &str) -> String {
-    let plain = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '-' | '_') { c } else { '_' };
-    format!("{load}/{}", table.chars().map(plain).collect::<String>())
-}
-
-async fn upload(store: &Store, directories: &[String], manifests: &mut [Manifest], finished: &Finished) -> Result<(), Failure> {
-    let (Some(directory), Some(manifest)) = (directories.get(finished.table), manifests.get_mut(finished.table)) else {
-        return Err(failure("warehouse::internal", format!("no table with index {}", finished.table)));
-    };
-    let hash = finished.sha256.get(..16).unwrap_or(&finished.sha256);
-    let key = format!("{directory}/{:05}-{hash}.parquet", manifest.parts.len());
-    let put = store.put_new_file(finished.file.path(), &key).await?;
-    tracing::debug!(file = %key, rows = finished.rows, bytes = finished.bytes, new = (put == Put::Created), "part staged");
-    manifest.parts.push(Part { key, rows: finished.rows, bytes: finished.bytes, sha256: finished.sha256.clone() });
-    Ok(())
-}
-
-fn write(tables: &[StagedTable], mut next: NextChunk, sender: &mpsc::Sender<Finished>) -> Result<(), Failure> {
-    let mut writers = Vec::with_capacity(tables.len());
-    for (index, table) in tables.iter().enumerate() {
-        writers.push(TableWriter::new(index, table)?);
+    /// Writes every chunk to Parquet files of its table, unless an earlier attempt left them all.
+    ///
+    /// # Errors
+    ///
+    /// What `next` or the store says; `Cancelled` soon after the cancellation.
+    pub(super) async fn rows(&self, tables: Vec<StagedTable>, next: NextChunk) -> Result<Staged, Failure> {
+        self.files(tables.len(), move |sink| file::write(&tables, next, sink)).await
     }
-    while let Some(Chunk { table, rows }) = next()? {
-        let Some(writer) = writers.get_mut(table) else {
-            return Err(failure("warehouse::internal", format!("rows for a table with index {table}, which nobody named")));
+
+    /// Stages the files that `make` finishes for so many tables, unless an earlier attempt left them all. `make` runs on a thread that
+    /// may block.
+    ///
+    /// # Errors
+    ///
+    /// What `make` or the store says; `Cancelled` soon after the cancellation.
+    pub(super) async fn files(
+        &self,
+        tables: usize,
+        make: impl FnOnce(&Sink) -> Result<(), Failure> + Send + 'static,
+    ) -> Result<Staged, Failure> {
+        let Some(extraction) = self.extraction else {
+            let tables = upload::all(&self.store, &self.load, tables, make).await?;
+            return Ok(self.staged(tables, false));
         };
-        if let Some(finished) = writer.write(&rows)? {
-            // Nobody takes it when an upload failed: that failure is the one to report.
-            if sender.blocking_send(finished).is_err() {
-                return Ok(());
-            }
+        let inputs = extraction.inputs();
+        if let Some(found) = Manifest::find(&self.store, &self.load, &inputs, tables).await? {
+            tracing::info!(load = self.load, rows = found.rows(), "files that an earlier attempt staged are taken");
+            return self.take(extraction, found);
+        }
+        let tables = upload::all(&self.store, &self.load, tables, make).await?;
+        let Some(account) = extraction.account() else { return Ok(self.staged(tables, false)) };
+        match Manifest::new(inputs, tables, account).commit(&self.store, &self.load).await? {
+            (manifest, true) => Ok(self.staged(manifest.tables, true)),
+            (others, false) => self.take(extraction, others),
         }
     }
-    for writer in writers {
-        if let Some(finished) = writer.finish()?
-            && sender.blocking_send(finished).is_err()
-        {
-            return Ok(());
-        }
+
+    fn take(&self, extraction: &dyn Extraction, found: Manifest) -> Result<Staged, Failure> {
+        extraction.restore(found.account)?;
+        Ok(self.staged(found.tables, true))
     }
-    Ok(())
+
+    fn staged(&self, tables: Vec<Parts>, is_kept: bool) -> Staged {
+        Staged { store: self.store.clone(), load: self.load.clone(), tables, is_kept }
+    }
 }
 
-fn failure(code: &str, message: String) -> Failure {
-    Failure::new(FailureKind::Internal, code, message)
+impl Staged {
+    /// Removes files that are loaded and that no later attempt could take: the others stay until their load is committed ([`sweep`]).
+    pub(super) async fn loaded(&self) {
+        if self.is_kept {
+            return;
+        }
+        let keys: Vec<String> = self.tables.iter().flat_map(|parts| &parts.0).map(|part| part.key.clone()).collect();
+        manifest::remove(&self.store, &keys).await;
+    }
+
+    /// The failure of loading the files, or, when another runner of the load removed them meanwhile, that. Files that no later attempt could
+    /// take are removed, unless they may still be loaded.
+    pub(super) async fn failed(&self, failure: Failure) -> Failure {
+        if !matches!(failure.kind, FailureKind::Permanent | FailureKind::Definition | FailureKind::Internal) {
+            return failure;
+        }
+        let failure = self.explain(failure).await;
+        self.loaded().await;
+        failure
+    }
+
+    async fn explain(&self, failure: Failure) -> Failure {
+        match manifest::are_there(&self.store, &self.load, &self.tables).await {
+            Ok(false) => {
+                let message = format!("staged files of this load are gone: another runner ended it meanwhile ({failure})");
+                Failure::new(FailureKind::Transient, "warehouse::conflict", message).help("the next attempt reads the ledger first")
+            }
+            // Where the store does not answer either, what came first is told.
+            Ok(true) | Err(_) => failure,
+        }
+    }
+}
+
+/// The directory of a load's files; what is no letter, digit, `-` or `_` becomes `_`.
+pub(super) fn directory(load: &str) -> String {
+    let plain = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '-' | '_') { c } else { '_' };
+    load.chars().map(plain).collect()
+}
+
+fn defect(message: String) -> Failure {
+    Failure::new(FailureKind::Internal, "warehouse::internal", message).help("this is a defect of errand: report it")
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use arrow::array::{Int64Array, RecordBatch, Time64MicrosecondArray};
-    use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
-
-    use super::*;
-
-    fn chunks(table: usize) -> NextChunk {
-        let fields = vec![Field::new("n", DataType::Int64, true), Field::new("t", DataType::Time64(TimeUnit::Microsecond), true)];
-        let schema = Arc::new(Schema::new(fields));
-        let mut left = 3;
-        Box::new(move || {
-            if left == 0 {
-                return Ok(None);
-            }
-            left -= 1;
-            let numbers = Arc::new(Int64Array::from(vec![Some(i64::from(left)), None]));
-            let times = Arc::new(Time64MicrosecondArray::from(vec![Some(3_723_000_004), None]));
-            let rows = RecordBatch::try_new(Arc::clone(&schema), vec![numbers, times]).expect("a batch");
-            Ok(Some(Chunk { table, rows }))
-        })
-    }
-
-    fn table(directory: &str) -> StagedTable {
-        let columns = vec![("N".to_owned(), ColumnType::Bigint), ("T".to_owned(), ColumnType::Time)];
-        StagedTable { directory: directory.to_owned(), columns, time_as_text: true }
-    }
-
-    #[tokio::test]
-    async fn names_follow_from_content_and_the_manifest_counts_rows() {
-        let root = tempfile::tempdir().expect("a directory");
-        let store = Store::directory(root.path());
-        let token = CancellationToken::new();
-        let tables = vec![table("load/a"), table("load/b")];
-        let first = stage(&store, tables.clone(), chunks(0), &token).await.expect("staged");
-        let second = stage(&store, tables, chunks(0), &token).await.expect("staged again");
-        assert_eq!(first, second);
-        assert_eq!((first[0].rows(), first[0].parts.len(), first[1].parts.len()), (6, 1, 0));
-        assert!(first[0].parts[0].key.starts_with("load/a/00000-"));
-        assert!(root.path().join("load/a/manifest.json").exists() && !root.path().join("load/b").exists());
-        remove(&store, &first).await;
-        assert!(!root.path().join(&first[0].parts[0].key).exists() && !root.path().join("load/a/manifest.json").exists());
-    }
-
-    #[tokio::test]
-    async fn a_failure_of_the_source_is_the_failure() {
-        let root = tempfile::tempdir().expect("a directory");
-        let next: NextChunk = Box::new(|| Err(Failure::new(FailureKind::Rejected, "ingest::bad", "bad file")));
-        let result = stage(&Store::directory(root.path()), vec![table("l/t")], next, &CancellationToken::new()).await;
-        assert_eq!(result.expect_err("refused").code, "ingest::bad");
-    }
-
-    #[test]
-    fn directories_are_plain() {
-        assert_eq!(directory("abc", "RAW.Ord/ers \u{e9}"), "abc/RAW_Ord_ers__");
-    }
-}
+mod tests;

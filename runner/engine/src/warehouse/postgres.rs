@@ -25,6 +25,7 @@ pub(super) use catalog::kind;
 pub(super) use connect::{Dialect, Pool};
 
 pub(super) use link::Link;
+pub(super) use session::{LinkSession, Transport};
 
 /// What it can do.
 pub(super) static CAPABILITIES: Capabilities = Capabilities {
@@ -34,6 +35,9 @@ pub(super) static CAPABILITIES: Capabilities = Capabilities {
     type_name: catalog::type_name,
     staging: "UNLOGGED TABLE",
     transactional_ddl: true,
+    commits: &[],
+    lock_table: Some(lock_table),
+    moment_in_utc: |moment| format!("CAST({moment} AS TIMESTAMP)"),
     renames: true,
     keeps_table: Some(catalog::keeps_table),
     row_id: Some("ctid"),
@@ -71,8 +75,13 @@ impl Warehouse for Postgres {
     }
 
     async fn session(&self, purpose: &Purpose) -> Result<Box<dyn Session>, Failure> {
-        Ok(Box::new(session::PostgresSession::new(self.pool.link(purpose).await?)))
+        Ok(Box::new(LinkSession::new(self.pool.link(purpose).await?, session::Copy)))
     }
+}
+
+/// Statements of a transaction do not see the rows that another one is about to commit, so two could both insert a key. Readers go on.
+fn lock_table(table: &str) -> String {
+    format!("LOCK TABLE {table} IN SHARE ROW EXCLUSIVE MODE")
 }
 
 /// Held until the transaction ends, by whoever came first.

@@ -16,13 +16,15 @@
 mod load;
 mod session;
 mod sql;
+#[cfg(test)]
+mod tests;
 mod unload;
 
 use async_trait::async_trait;
 use errand_model::failure::{Failure, FailureKind};
 use errand_model::job::Connection;
 
-use super::postgres::{Dialect, Pool};
+use super::postgres::{Dialect, LinkSession, Pool};
 use super::{Capabilities, Case, Fence, Purpose, Session, Surroundings, Warehouse, equal_or_both_null};
 use crate::store::Store;
 
@@ -34,6 +36,11 @@ pub(super) static CAPABILITIES: Capabilities = Capabilities {
     type_name: sql::type_name,
     staging: "TABLE",
     transactional_ddl: true,
+    // https://docs.aws.amazon.com/redshift/latest/dg/r_TRUNCATE.html
+    commits: &["TRUNCATE"],
+    // The fence of a load is one for all loads.
+    lock_table: None,
+    moment_in_utc: |moment| format!("CAST({moment} AS TIMESTAMP)"),
     renames: false,
     keeps_table: None,
     row_id: None,
@@ -92,7 +99,7 @@ impl Warehouse for Redshift {
     }
 
     async fn session(&self, purpose: &Purpose) -> Result<Box<dyn Session>, Failure> {
-        let link = self.pool.link(purpose).await?;
-        Ok(Box::new(session::RedshiftSession::new(link, self.staging.clone(), purpose.clone())))
+        let staged = session::Staged::new(self.staging.clone(), purpose.clone());
+        Ok(Box::new(LinkSession::new(self.pool.link(purpose).await?, staged)))
     }
 }

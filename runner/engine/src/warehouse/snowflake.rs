@@ -1,13 +1,16 @@
 //! Snowflake, by the protocol of its own drivers.
 //!
 //! A [`Session`] of the contract may be several sessions of the server one after the other: each is replaced before it expires, never
-//! inside a transaction. Temporary tables, variables and `USE` do not outlive that, so jobs must not rely on them from statement to statement.
-//! Rows go in and out as Parquet files under an external stage.
+//! inside a transaction, and never once a statement has left something in it (`USE`, `SET`, a temporary table): where such a session ends,
+//! the next statement fails.
+//! Rows go in and out as Parquet files under an external stage; files that it reads as Errand does go in whole.
 
 mod account;
+mod bookkeeper;
 mod connection;
 mod copy;
 mod error;
+mod files;
 mod history;
 pub(super) mod kind;
 mod load;

@@ -10,6 +10,7 @@ use aws_sdk_s3::config::{ProvideCredentials, Region, StalledStreamProtectionConf
 use errand_model::failure::{Failure, FailureKind};
 
 use crate::aws::failure::chain;
+use crate::aws::trust;
 
 /// How long a server is waited for, and how often it is asked.
 #[derive(Clone, Debug)]
@@ -50,6 +51,10 @@ pub(super) async fn connect(region: Option<&str>, endpoint: Option<&str>, patien
         .stalled_stream_protection(
             StalledStreamProtectionConfig::enabled().upload_enabled(true).download_enabled(false).grace_period(patience.stall).build(),
         );
+    let loader = match trust::client()? {
+        Some(client) => loader.http_client(client),
+        None => loader,
+    };
     let loader = match region {
         Some(region) => loader.region(Region::new(region.to_owned())),
         None => loader,

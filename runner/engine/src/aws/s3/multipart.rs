@@ -2,6 +2,7 @@
 //!
 //! Small ones become one request. Nothing is there before the end, and [`Multipart::abort`] leaves nothing behind.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use aws_sdk_s3::primitives::ByteStream;
@@ -20,8 +21,10 @@ const SINGLE: usize = 16 << 20;
 const PART: usize = 8 << 20;
 /// After so many parts they double in size: 10 000 are allowed.
 const PARTS_OF_A_SIZE: usize = 2000;
-/// Parts on their way at once; one more is being filled.
+/// Parts of one object on their way at once; one more is being filled.
 const PARALLEL: usize = 3;
+/// Parts of all objects on their way at once: bounds the memory of uploads side by side.
+pub(super) const PARALLEL_IN_ALL: usize = 4;
 /// Most attempts to complete while others write the same object.
 const CONFLICTS: u32 = 5;
 /// Longest time for tidying up.
@@ -162,9 +165,16 @@ impl Multipart {
                 self.sent.push(part_of(sent)?);
             }
         }
+        // The room is never closed; without a place in it a part would still arrive.
+        let room = Arc::clone(&self.bucket.shared.room).acquire_owned().await.ok();
         let number = i32::try_from(self.next_part).unwrap_or(i32::MAX);
         self.next_part += 1;
-        self.sending.spawn(send_part(self.bucket.clone(), self.key.clone(), upload.to_owned(), number, content));
+        let part = send_part(self.bucket.clone(), self.key.clone(), upload.to_owned(), number, content);
+        self.sending.spawn(async move {
+            let sent = part.await;
+            drop(room);
+            sent
+        });
         Ok(())
     }
 

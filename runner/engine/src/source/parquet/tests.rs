@@ -334,3 +334,57 @@ fn cancelling_and_dropping_end_the_thread() {
     assert!(reader.next().is_none());
     drop(case.reader().expect("started"));
 }
+
+#[test]
+fn columns_of_the_wanted_types_are_told_by_footers() {
+    let texts = || array(StringArray::from(vec![Some("x"), None]));
+    let case = |column: ArrayRef, kind: &str| {
+        let case = Case::new().file("a.parquet", vec![("C", column), ("other", texts())]).column("c", kind);
+        let resolved = Resolved {
+            columns: case
+                .declared
+                .iter()
+                .map(|column| super::ResolvedColumn {
+                    name: column.name.clone(),
+                    kind: column.kind,
+                    nullable: column.nullable,
+                    from: "c".to_owned(),
+                    format: None,
+                    origin: Origin::Declared,
+                })
+                .collect(),
+            ..Resolved::default()
+        };
+        super::survey(&list(case.root.path()), &resolved).expect("read")
+    };
+    let integers = || array(Int32Array::from(vec![1, 2]));
+    let decimals = || array(Decimal128Array::from(vec![1, 2]).with_precision_and_scale(10, 2).expect("decimals"));
+    for (column, kind) in [
+        (texts(), "text"),
+        (integers(), "integer"),
+        (integers(), "bigint"),
+        (integers(), "decimal(12,2)"),
+        (decimals(), "decimal(10,2)"),
+        (decimals(), "decimal(12,3)"),
+        (array(Float64Array::from(vec![0.1, 0.2])), "double"),
+        (array(TimestampMicrosecondArray::from(vec![1, 2])), "timestamp"),
+        (array(TimestampMicrosecondArray::from(vec![1, 2]).with_timezone("UTC")), "timestamptz"),
+    ] {
+        let told = case(column, kind).unwrap_or_else(|why| panic!("{kind}: {why}"));
+        assert_eq!((told[0].columns.as_slice(), told[0].rows), (&[(0, "C".to_owned())][..], Some(2)), "{kind}");
+    }
+    for (column, kind) in [
+        (integers(), "text"),
+        (array(Int64Array::from(vec![1, 2])), "integer"),
+        (decimals(), "decimal(10,1)"),
+        (decimals(), "decimal(9,2)"),
+        (array(Float32Array::from(vec![0.1, 0.2])), "double"),
+        (array(BinaryArray::from_vec(vec![b"x", b"y"])), "text"),
+        (array(TimestampNanosecondArray::from(vec![1, 2])), "timestamp"),
+        (array(TimestampMicrosecondArray::from(vec![1, 2])), "timestamptz"),
+        (texts(), "json"),
+    ] {
+        let why = case(column, kind).expect_err(kind);
+        assert!(why.starts_with("`a.parquet`: column `c` is "), "{why}");
+    }
+}

@@ -94,6 +94,7 @@ async fn record(ingest: &mut Ingest<'_>, attempt: &mut Attempt, session: &mut dy
         })
         .collect();
     let writer = attempt.writer();
+    ledger::begin(session).await?;
     if let Some(effect) = attempt.already(ledger::confirm(session, &ingest.load, &writer).await?) {
         session.rollback().await?;
         return Ok(effect);

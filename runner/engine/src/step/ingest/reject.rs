@@ -8,6 +8,7 @@ use errand_model::failure::{Failure, FailureKind, Place};
 use errand_model::job::{IngestStep, TableName};
 use errand_model::report::Rows;
 use errand_model::value::{ColumnType, Limit};
+use serde::{Deserialize, Serialize};
 
 use super::super::Attempt;
 use crate::source::{Batch, Rejected};
@@ -33,58 +34,79 @@ pub(super) struct Tally {
     limit: Limit,
     /// Whether rows that the schema contract refuses are kept: `quarantine`, not `discard_row`.
     keeps_by_contract: bool,
-    by_contract: u64,
+    account: Account,
+}
+
+/// What is counted: all that is known of rows beside themselves.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Account {
+    pub(super) by_contract: u64,
     /// The first row that something is wrong with.
-    wrong: Option<Rejected>,
-    files: Vec<Rows>,
-    first: Vec<Rejected>,
+    pub(super) wrong: Option<Rejected>,
+    pub(super) files: Vec<Rows>,
+    pub(super) first: Vec<Rejected>,
 }
 
 impl Tally {
     pub(super) fn new(step: &IngestStep) -> Self {
         let keeps_by_contract = step.schema_contract != SchemaContract::DiscardRow;
-        Self { limit: step.max_rejected, keeps_by_contract, by_contract: 0, wrong: None, files: Vec::new(), first: Vec::new() }
+        Self { keeps_by_contract, ..Self::of(step.max_rejected) }
+    }
+
+    pub(super) fn of(limit: Limit) -> Self {
+        Self { limit, keeps_by_contract: true, account: Account::default() }
     }
 
     pub(super) fn open(&mut self, files: usize) {
-        self.files = vec![Rows::default(); files];
+        self.account.files = vec![Rows::default(); files];
+    }
+
+    pub(super) fn account(&self) -> &Account {
+        &self.account
+    }
+
+    /// Takes the counts of an earlier attempt.
+    pub(super) fn restore(&mut self, account: Account) {
+        self.account = account;
     }
 
     /// Counts a batch; leaves those of its refused rows that are kept.
     pub(super) fn add(&mut self, batch: &mut Batch) {
-        let rows = &mut self.files[batch.file];
+        let account = &mut self.account;
+        let rows = &mut account.files[batch.file];
         rows.read += batch.read;
         rows.rejected += batch.rejected.len() as u64;
         rows.written += batch.rows.num_rows() as u64;
-        self.by_contract += batch.rejected.iter().filter(|row| row.by_contract).count() as u64;
-        if self.wrong.is_none() {
-            self.wrong = batch.rejected.iter().find(|row| !row.by_contract).cloned();
+        account.by_contract += batch.rejected.iter().filter(|row| row.by_contract).count() as u64;
+        if account.wrong.is_none() {
+            account.wrong = batch.rejected.iter().find(|row| !row.by_contract).cloned();
         }
         batch.rejected.retain(|row| self.keeps_by_contract || !row.by_contract);
-        let room = KEPT_ON_FAILURE.saturating_sub(self.first.len());
-        self.first.extend(batch.rejected.iter().take(room).cloned());
+        let room = KEPT_ON_FAILURE.saturating_sub(account.first.len());
+        account.first.extend(batch.rejected.iter().take(room).cloned());
     }
 
     /// Counts of a warehouse that read the file itself.
     pub(super) fn add_counts(&mut self, file: usize, read: u64, rejected: Vec<Rejected>, rejected_count: u64) {
-        let rows = &mut self.files[file];
+        let account = &mut self.account;
+        let rows = &mut account.files[file];
         rows.read += read;
         rows.rejected += rejected_count;
         rows.written += read - rejected_count;
-        if self.wrong.is_none() {
-            self.wrong = rejected.first().cloned();
+        if account.wrong.is_none() {
+            account.wrong = rejected.first().cloned();
         }
-        let room = KEPT_ON_FAILURE.saturating_sub(self.first.len());
-        self.first.extend(rejected.into_iter().take(room));
+        let room = KEPT_ON_FAILURE.saturating_sub(account.first.len());
+        account.first.extend(rejected.into_iter().take(room));
     }
 
     pub(super) fn files(&self) -> &[Rows] {
-        &self.files
+        &self.account.files
     }
 
     pub(super) fn rows(&self) -> Rows {
         let mut all = Rows::default();
-        for rows in &self.files {
+        for rows in &self.account.files {
             all.read += rows.read;
             all.written += rows.written;
             all.rejected += rows.rejected;
@@ -100,7 +122,7 @@ impl Tally {
     /// Rows that the schema contract refuses are what the author asked for: the limit is for the others.
     fn is_past_limit(&self) -> bool {
         let rows = self.rows();
-        self.limit.is_exceeded(rows.rejected - self.by_contract, rows.read)
+        self.limit.is_exceeded(rows.rejected - self.account.by_contract, rows.read)
     }
 
     /// The failure of the step, if too many rows were refused: it names the first.
@@ -109,7 +131,7 @@ impl Tally {
         if !self.is_past_limit() {
             return None;
         }
-        let first = self.wrong.as_ref()?;
+        let first = self.account.wrong.as_ref()?;
         let column = first.column.as_deref().map_or(String::new(), |column| format!("column `{column}`: "));
         let others = match rows.rejected {
             1 => String::new(),
@@ -126,7 +148,7 @@ impl Tally {
     }
 
     pub(super) fn take_first(&mut self) -> Vec<Rejected> {
-        std::mem::take(&mut self.first)
+        std::mem::take(&mut self.account.first)
     }
 }
 

@@ -4,7 +4,7 @@ use std::io::{BufWriter, Write};
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, StringArray, Time64MicrosecondArray};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use errand_model::failure::{Failure, FailureKind};
 use errand_model::value::ColumnType;
 use parquet::arrow::ArrowWriter;
@@ -13,7 +13,9 @@ use parquet::file::properties::WriterProperties;
 use sha2::{Digest, Sha256};
 use tempfile::{NamedTempFile, TempPath};
 
-use super::StagedTable;
+use super::{Finished, Sink, StagedTable, defect};
+use crate::batch;
+use crate::warehouse::{Chunk, NextChunk};
 
 /// A warehouse loads a file with one thread: files of this size keep many of them busy.
 const PART_BYTES: usize = 160 << 20;
@@ -22,26 +24,36 @@ const GROUP_ROWS: usize = 128 * 1024;
 /// A row group ends earlier when its rows are long.
 const GROUP_BYTES: usize = 32 << 20;
 
-/// A file that is whole.
-pub(super) struct Finished {
-    pub(super) table: usize,
-    pub(super) file: Scratch,
-    pub(super) rows: u64,
-    pub(super) bytes: u64,
-    pub(super) sha256: String,
-}
-
-/// A file that vanishes with its last user.
-pub(super) struct Scratch(TempPath);
-
-impl Scratch {
-    pub(super) fn path(&self) -> &std::path::Path {
-        &self.0
+/// Writes every chunk to files of its table.
+///
+/// # Errors
+///
+/// What `next` says, or the scratch space.
+pub(super) fn write(tables: &[StagedTable], mut next: NextChunk, sink: &Sink) -> Result<(), Failure> {
+    let mut writers: Vec<TableWriter> = tables.iter().enumerate().map(|(index, table)| TableWriter::new(index, table)).collect();
+    while !sink.is_closed()
+        && let Some(Chunk { table, rows }) = next()?
+    {
+        let writer = writers.get_mut(table).ok_or_else(|| defect(format!("rows for a table with index {table}, which nobody named")))?;
+        // Nobody takes it when an upload failed: that failure is the one to report.
+        if let Some(finished) = writer.write(&rows)?
+            && !sink.put(finished)
+        {
+            return Ok(());
+        }
     }
+    for writer in writers {
+        if let Some(finished) = writer.finish()?
+            && !sink.put(finished)
+        {
+            return Ok(());
+        }
+    }
+    Ok(())
 }
 
 /// Writes the rows of one table.
-pub(super) struct TableWriter {
+struct TableWriter {
     table: usize,
     schema: SchemaRef,
     time_as_text: bool,
@@ -55,20 +67,20 @@ struct Open {
 }
 
 impl TableWriter {
-    pub(super) fn new(index: usize, table: &StagedTable) -> Result<Self, Failure> {
+    fn new(index: usize, table: &StagedTable) -> Self {
         let field = |(name, kind): &(String, ColumnType)| Field::new(name, data_type(*kind, table.time_as_text), true);
         let schema = Arc::new(Schema::new(table.columns.iter().map(field).collect::<Vec<_>>()));
-        Ok(Self { table: index, schema, time_as_text: table.time_as_text, open: None })
+        Self { table: index, schema, time_as_text: table.time_as_text, open: None }
     }
 
     /// Adds rows; a file that is full is handed over.
-    pub(super) fn write(&mut self, rows: &RecordBatch) -> Result<Option<Finished>, Failure> {
+    fn write(&mut self, rows: &RecordBatch) -> Result<Option<Finished>, Failure> {
         if rows.num_rows() == 0 {
             return Ok(None);
         }
         let columns: Vec<ArrayRef> = rows.columns().iter().map(|column| self.column(column)).collect();
         let batch = RecordBatch::try_new(Arc::clone(&self.schema), columns)
-            .map_err(|error| Failure::new(FailureKind::Internal, "warehouse::internal", format!("rows do not fit their table: {error}")))?;
+            .map_err(|error| defect(format!("rows do not fit their table: {error}")))?;
         let mut open = match self.open.take() {
             Some(open) => open,
             None => Open::new(&self.schema).map_err(|error| scratch(&error))?,
@@ -85,7 +97,7 @@ impl TableWriter {
         open.finish(self.table).map(Some)
     }
 
-    pub(super) fn finish(self) -> Result<Option<Finished>, Failure> {
+    fn finish(self) -> Result<Option<Finished>, Failure> {
         self.open.map(|open| open.finish(self.table)).transpose()
     }
 
@@ -114,7 +126,7 @@ impl Open {
         let mut hashed = self.writer.into_inner().map_err(|error| scratch(&error))?;
         hashed.flush().map_err(|error| scratch(&error))?;
         let sha256 = hashed.hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-        Ok(Finished { table, file: Scratch(self.path), rows: self.rows, bytes: hashed.bytes, sha256 })
+        Ok(Finished { table, file: self.path, extension: "parquet", rows: self.rows, bytes: hashed.bytes, sha256 })
     }
 }
 
@@ -139,18 +151,7 @@ impl Write for Hashed {
 }
 
 fn data_type(kind: ColumnType, time_as_text: bool) -> DataType {
-    match kind {
-        ColumnType::Boolean => DataType::Boolean,
-        ColumnType::Integer => DataType::Int32,
-        ColumnType::Bigint => DataType::Int64,
-        ColumnType::Decimal(precision, scale) => DataType::Decimal128(precision, scale.cast_signed()),
-        ColumnType::Double => DataType::Float64,
-        ColumnType::Time if !time_as_text => DataType::Time64(TimeUnit::Microsecond),
-        ColumnType::Text | ColumnType::Json | ColumnType::Time => DataType::Utf8,
-        ColumnType::Date => DataType::Date32,
-        ColumnType::Timestamp => DataType::Timestamp(TimeUnit::Microsecond, None),
-        ColumnType::Timestamptz => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
-    }
+    if kind == ColumnType::Time && time_as_text { DataType::Utf8 } else { batch::data_type(kind) }
 }
 
 /// `hh:mm:ss.ffffff`.

@@ -59,7 +59,7 @@ impl Pool {
             let password = surroundings.secrets.resolve(&SecretName::parse(name.as_str())?)?;
             config.password(password.expose());
         }
-        let ca_file = server.ca_file.as_ref().filter(|_| is_encrypted(server)).map(|path| surroundings.state_dir.join(path));
+        let ca_file = server.ca_file.as_ref().filter(|_| is_encrypted(server)).map(|path| surroundings.repository.join(path));
         let encrypted = is_encrypted(server);
         let roots = tokio::task::spawn_blocking(move || roots(encrypted, ca_file.as_deref())).await;
         let tls = connector(roots.map_err(|error| error::internal(format!("the thread that reads certificates ended: {error}")))??)?;
@@ -283,6 +283,14 @@ mod tests {
         let sql = settings(Dialect::Postgres, "my \"schema\"", &purpose);
         assert!(sql.contains("application_name = 'errand o''clock run '"), "{sql}");
         assert!(sql.contains("search_path = \"my \"\"schema\"\"\"") && sql.contains("statement_timeout = 90000"), "{sql}");
-        assert!(!settings(Dialect::Redshift, "public", &purpose).contains("lock_timeout"));
+    }
+
+    #[test]
+    fn redshift_is_told_what_it_knows() {
+        let purpose = Purpose { statement_timeout: Some(Duration::from_secs(90)), ..Purpose::default() };
+        insta::assert_snapshot!(
+            settings(Dialect::Redshift, "public", &purpose),
+            @r#"SET application_name = 'errand'; SET TimeZone = 'UTC'; SET DateStyle = 'ISO, YMD'; SET search_path = "public"; SET statement_timeout = 90000"#
+        );
     }
 }

@@ -68,7 +68,8 @@ pub(super) fn with_causes(error: &dyn std::error::Error) -> String {
 /// What the server said.
 pub(super) fn said(error: &DbError, sent: Sent<'_>) -> Failure {
     let code = error.code().code();
-    let (kind, word) = kind_in_context(code, error);
+    let said = Said { code, message: error.message(), detail: error.detail().unwrap_or_default(), schema: error.schema() };
+    let (kind, word) = kind_in_context(&said);
     let mut message = one_line(error.message());
     if let Some(detail) = error.detail() {
         message = format!("{message}; {}", one_line(detail));
@@ -96,12 +97,24 @@ fn one_line(text: &str) -> String {
     text.split('\n').map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("; ")
 }
 
-fn kind_in_context(code: &str, error: &DbError) -> (FailureKind, &'static str) {
-    let message = error.message();
+/// What of an error its kind follows from.
+struct Said<'a> {
+    code: &'a str,
+    message: &'a str,
+    detail: &'a str,
+    schema: Option<&'a str>,
+}
+
+fn kind_in_context(said: &Said<'_>) -> (FailureKind, &'static str) {
+    let Said { code, message, .. } = *said;
     // Two sessions that make the same object at once: the slower one meets the catalog's own keys.
-    let in_catalog = code == "23505" && error.schema() == Some("pg_catalog");
-    let raced = code == "XX000" && (message.starts_with("tuple concurrently") || message.contains("Serializable isolation violation"));
-    if in_catalog || raced || message.contains("Serializable isolation violation") {
+    let in_catalog = code == "23505" && said.schema == Some("pg_catalog");
+    let raced = code == "XX000" && message.starts_with("tuple concurrently");
+    // Redshift's message is a bare number, its detail the text: https://github.com/aws/aws-sdk-pandas/issues/665
+    let is_not_serialisable = [message, said.detail].iter().any(|text| text.contains("Serializable isolation violation"));
+    // A table that another transaction made or dropped after this one took its snapshot.
+    let is_gone = code == "XX000" && message == "1018";
+    if in_catalog || raced || is_not_serialisable || is_gone {
         return (FailureKind::Transient, "warehouse::conflict");
     }
     if code == "57014" && message.contains("timeout") {
@@ -137,7 +150,8 @@ fn help(code: &str, word: &str) -> Option<&'static str> {
     Some(match (code, word) {
         ("25006", _) => "the server is a standby or read-only: connect to the primary",
         ("25P02", _) => "an earlier statement of the transaction failed; that failure is the one to mend",
-        ("53300", _) => "raise `max_connections`, or run fewer steps at a time",
+        ("53300", _) => "raise `max_connections` of the server, or the limit of the role or database, or run fewer steps at a time",
+        ("3D000", _) => "check `database` of the connection: it must be there before the first run",
         ("57P03", _) => "the server is starting or stopping; the next attempt may find it ready",
         ("0A000", _) => "this server has no such feature; it may be older than the one the statement was written for",
         (_, "warehouse::permission") => "grant the right to the user of the connection, or use another user",
@@ -149,7 +163,7 @@ fn help(code: &str, word: &str) -> Option<&'static str> {
         (_, "warehouse::statement_timeout") => "give the step a longer `timeout`, or make the statement cheaper",
         (_, "warehouse::connection_lost") => "whether the last statement took effect is not known; errand looks before it repeats anything",
         (_, "warehouse::authentication") => "check `user` and the secret that `password` names, and the server's `pg_hba.conf`",
-        (_, "warehouse::disk_full") => "free space on the server, or move the table to another tablespace",
+        (_, "warehouse::disk_full") => "free space on the server, or move the table to another tablespace; nothing was written",
         (_, "warehouse::out_of_memory") => "lower `work_mem` on the server, or give it more memory",
         _ => return None,
     })
@@ -192,7 +206,7 @@ pub(super) fn internal(message: impl Into<String>) -> Failure {
 mod tests {
     use errand_model::failure::FailureKind;
 
-    use super::{Sent, kind_of, place};
+    use super::{Said, Sent, kind_in_context, kind_of, place};
 
     #[test]
     fn a_position_counts_characters_and_becomes_line_and_caret() {
@@ -212,6 +226,21 @@ mod tests {
         assert_eq!(place(sent, 14).as_deref(), Some("LINE 1: SELECT x\n               ^"));
         assert_eq!(place(sent, 3), None);
         assert_eq!(place(Sent::own(), 1), None);
+    }
+
+    #[test]
+    fn what_a_code_leaves_open_the_text_decides() {
+        let kind = |code, message, detail, schema| kind_in_context(&Said { code, message, detail, schema });
+        let conflict = (FailureKind::Transient, "warehouse::conflict");
+        let violation = "Serializable isolation violation on table - 119371, transactions forming the cycle are: 1745830, 1745762";
+        assert_eq!(kind("XX000", "1023", violation, None), conflict, "as Redshift says it");
+        assert_eq!(kind("XX000", "1018", "Relation does not exist", None), conflict, "as Redshift says it");
+        assert_eq!(kind("XX000", "tuple concurrently updated", "", None), conflict);
+        assert_eq!(kind("23505", "duplicate key", "", Some("pg_catalog")), conflict);
+        assert_eq!(kind("23505", "duplicate key", "", Some("public")).1, "warehouse::duplicate_key");
+        assert_eq!(kind("57014", "canceling statement due to statement timeout", "", None).1, "warehouse::statement_timeout");
+        assert_eq!(kind("57014", "canceling statement due to user request", "", None).1, "warehouse::cancelled");
+        assert_eq!(kind("XX000", "something else", "", None).1, "warehouse::refused");
     }
 
     #[test]

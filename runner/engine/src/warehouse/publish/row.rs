@@ -24,6 +24,10 @@ struct Tables {
 }
 
 pub(super) async fn publish(session: &mut dyn Session, staged: &Staged<'_>) -> Result<(), Failure> {
+    let capabilities = session.capabilities();
+    if let (Some(lock_table), true) = (capabilities.lock_table, staged.publish.mode != Mode::Append) {
+        session.execute(&lock_table(&capabilities.quote_table(staged.target))).await?;
+    }
     let tables = Tables::of(session, staged).await?;
     for statement in statements(session, staged, &tables) {
         session.execute(&statement).await?;

@@ -6,9 +6,9 @@ use bytes::Bytes;
 use errand_model::failure::{Failure, FailureKind};
 
 use super::{CAPABILITIES, Staging, sql};
-use crate::warehouse::parts::{self, Manifest, StagedTable};
+use crate::warehouse::parts::{self, Parts, StagedTable};
 use crate::warehouse::postgres::Link;
-use crate::warehouse::{AppendTarget, Chunk, NextChunk};
+use crate::warehouse::{AppendTarget, Chunk, Extraction, NextChunk};
 
 /// Appends all chunks; says how many rows went to each table.
 pub(super) async fn append(
@@ -17,44 +17,41 @@ pub(super) async fn append(
     load: &str,
     targets: Vec<AppendTarget>,
     next: NextChunk,
+    extraction: Option<&dyn Extraction>,
 ) -> Result<Vec<u64>, Failure> {
     let cancelled = link.cancelled().clone();
     let store = staging.store.cancelled_by(cancelled.clone());
-    let staged = targets.iter().enumerate().map(|(at, target)| staged(load, at, target)).collect();
-    let manifests = parts::stage(&store, staged, checked(targets.clone(), next), &cancelled).await?;
+    let tables = targets.iter().map(table).collect();
+    let place = parts::Staging::new(&staging.store, load, extraction, &cancelled);
+    let staged = place.rows(tables, checked(targets.clone(), next)).await?;
     let mut counts = Vec::with_capacity(targets.len());
-    for (at, (target, manifest)) in targets.iter().zip(&manifests).enumerate() {
-        if manifest.parts.is_empty() {
+    for (at, (target, parts)) in targets.iter().zip(&staged.tables).enumerate() {
+        if parts.0.is_empty() {
             counts.push(0);
             continue;
         }
-        let key = format!("{}/redshift.manifest", directory(load, at, target));
-        let files: Vec<(String, u64)> = manifest.parts.iter().map(|part| (store.url(&part.key), part.bytes)).collect();
+        let key = format!("{load}/{at}/redshift.manifest");
+        let files: Vec<(String, u64)> = parts.0.iter().map(|part| (store.url(&part.key), part.bytes)).collect();
         store.put(&key, Bytes::from(sql::manifest(&files))).await?;
-        counts.push(load_files(link, target, manifest, &sql::copy(&store.url(&key), &staging.iam_role)).await?);
+        counts.push(load_files(link, target, parts, &sql::copy(&store.url(&key), &staging.iam_role)).await?);
         store.remove(&[key]).await?;
     }
-    // They are in the transaction now; an attempt that comes after a rollback stages them anew, under the same names.
-    parts::remove(&store, &manifests).await;
+    staged.loaded().await;
     Ok(counts)
 }
 
-fn directory(load: &str, at: usize, target: &AppendTarget) -> String {
-    parts::directory(load, &format!("{at}-{}", target.table))
-}
-
-fn staged(load: &str, at: usize, target: &AppendTarget) -> StagedTable {
+fn table(target: &AppendTarget) -> StagedTable {
     let columns = target.columns.iter().map(|(name, kind)| (CAPABILITIES.fold(name), *kind)).collect();
-    StagedTable { directory: directory(load, at, target), columns, time_as_text: true }
+    StagedTable { columns, time_as_text: true }
 }
 
-async fn load_files(link: &mut Link, target: &AppendTarget, manifest: &Manifest, copy: &str) -> Result<u64, Failure> {
+async fn load_files(link: &mut Link, target: &AppendTarget, parts: &Parts, copy: &str) -> Result<u64, Failure> {
     link.execute(&sql::drop_load()).await?;
     link.execute(&sql::create_load(&target.columns)).await?;
     link.execute(copy).await.map_err(explained)?;
     let copied = count(link, sql::COPIED).await?;
-    if copied != manifest.rows() {
-        let message = format!("`{}`: the staged files hold {} rows, and the cluster copied {copied}", target.table, manifest.rows());
+    if copied != parts.rows() {
+        let message = format!("`{}`: the staged files hold {} rows, and the cluster copied {copied}", target.table, parts.rows());
         return Err(Failure::new(FailureKind::Permanent, "warehouse::refused", message)
             .help("nothing was published; see `stl_load_commits` on the cluster"));
     }

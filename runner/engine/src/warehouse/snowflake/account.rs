@@ -8,6 +8,7 @@ use errand_model::job::{Credential, Snowflake};
 use errand_model::value::Name;
 use snowflake_connector_rs::{AuthConfig, EndpointConfig, KeyPairConfig};
 
+use super::bookkeeper::Bookkeeper;
 use super::kind;
 use crate::secret::{Secret, SecretName, Secrets};
 use crate::store::Store;
@@ -32,6 +33,8 @@ pub(super) struct Account {
     /// The same, once the stage has told its URL.
     pub(super) found_staging: OnceLock<Store>,
     unload_refused: AtomicBool,
+    /// Reads what statements cost.
+    pub(super) bookkeeper: Bookkeeper,
 }
 
 impl Account {
@@ -61,6 +64,7 @@ impl Account {
             staging,
             found_staging: OnceLock::new(),
             unload_refused: AtomicBool::new(false),
+            bookkeeper: Bookkeeper::default(),
         })
     }
 

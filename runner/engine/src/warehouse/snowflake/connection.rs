@@ -9,7 +9,7 @@ use snowflake_connector_rs::{Client, ClientConfig, EndpointConfig, Session, Sess
 use tokio_util::sync::CancellationToken;
 
 use super::account::Account;
-use super::error;
+use super::error::{self, Who};
 use crate::clock::{Clock, Stopwatch};
 use crate::warehouse::Purpose;
 
@@ -42,6 +42,7 @@ impl Connection {
             EndpointConfig::CustomBaseUrl(url) => url.host_str().unwrap_or_default().to_owned(),
             _ => format!("{}.snowflakecomputing.com", account.account),
         };
+        let who = Who { account: &account.account, user: &account.user, endpoint: &endpoint };
         let mut tries = 1;
         loop {
             let age = Clock::system().stopwatch();
@@ -51,8 +52,8 @@ impl Connection {
             };
             let (again, failure) = match answer {
                 Ok(Ok(session)) => return Ok(Self { session, tag, answered: BTreeSet::new(), age }),
-                Ok(Err(error)) => error::login_trouble(&error, &endpoint),
-                Err(_) => (true, error::unreachable(&format!("no answer to the login at `{endpoint}` in time"))),
+                Ok(Err(error)) => error::login_trouble(&error, &who),
+                Err(_) => (true, error::unreachable(&format!("no answer to the login at `{endpoint}` in {} s", LOGIN_TIMEOUT.as_secs()))),
             };
             if !again || tries == LOGIN_TRIES {
                 return Err(failure);

@@ -1,7 +1,5 @@
 //! SQL texts of loading and unloading, and what their results say.
 
-use std::collections::BTreeSet;
-
 use errand_model::value::ColumnType;
 
 use super::history::quote;
@@ -12,31 +10,33 @@ use crate::warehouse::{AppendTarget, Capabilities, TableColumn, quote_exact};
 pub(super) const FILES: usize = 1000;
 
 /// Loads files of the stage, named relative to it, into the table. What is wrong with one row ends the statement.
+///
+/// By a query, not by MATCH_BY_COLUMN_NAME: that one gives NULL to columns that the files lack, in place of their defaults, and replaces
+/// texts that NULL_IF names, `\N` by default (<https://docs.snowflake.com/en/sql-reference/sql/copy-into-table>).
 pub(super) fn into_table(capabilities: &Capabilities, target: &AppendTarget, stage: &str, files: &[&str]) -> String {
     let table = capabilities.quote_table(&target.table);
     let files = files.iter().map(|file| quote(file)).collect::<Vec<_>>().join(", ");
-    let options = format!("FILES = ({files}) FILE_FORMAT = (TYPE = PARQUET USE_VECTORIZED_SCANNER = TRUE) ON_ERROR = ABORT_STATEMENT");
-    // Text does not become JSON by itself; the other types arrive as they are.
-    if target.columns.iter().any(|(_, kind)| *kind == ColumnType::Json) {
-        let names = capabilities.quote_list(target.columns.iter().map(|(name, _)| name.as_str()));
-        let values = target.columns.iter().map(|(name, kind)| transformed(capabilities, name, *kind)).collect::<Vec<_>>().join(", ");
-        return format!("COPY INTO {table} ({names}) FROM (SELECT {values} FROM {stage}) {options}");
-    }
-    format!("COPY INTO {table} FROM {stage} {options} MATCH_BY_COLUMN_NAME = {}", matching(capabilities, target))
+    let names = capabilities.quote_list(target.columns.iter().map(|(name, _)| name.as_str()));
+    let values = target.columns.iter().map(|(name, kind)| value(capabilities, name, *kind)).collect::<Vec<_>>().join(", ");
+    format!(
+        "COPY INTO {table} ({names}) FROM (SELECT {values} FROM {stage}) FILES = ({files}) \
+         FILE_FORMAT = (TYPE = PARQUET USE_VECTORIZED_SCANNER = TRUE) ON_ERROR = ABORT_STATEMENT"
+    )
 }
 
-fn transformed(capabilities: &Capabilities, name: &str, column: ColumnType) -> String {
-    let field = format!("$1:{}", capabilities.quote(name));
+/// A column of a Parquet file, by its name to the letter.
+pub(super) fn field(name: &str) -> String {
+    // A path has no way to write a quote that is documented.
+    if name.contains(['"', '\\']) { format!("GET($1, {})", quote(name)) } else { format!("$1:\"{name}\"") }
+}
+
+fn value(capabilities: &Capabilities, name: &str, column: ColumnType) -> String {
+    let field = field(&capabilities.fold(name));
     match column {
+        // Text does not become JSON by itself.
         ColumnType::Json => format!("PARSE_JSON({field}::VARCHAR)"),
         other => format!("{field}::{}", kind::type_name(other)),
     }
-}
-
-/// Two columns may differ by case alone.
-fn matching(capabilities: &Capabilities, target: &AppendTarget) -> &'static str {
-    let folded: BTreeSet<String> = target.columns.iter().map(|(name, _)| capabilities.fold(name).to_uppercase()).collect();
-    if folded.len() == target.columns.len() { "CASE_INSENSITIVE" } else { "CASE_SENSITIVE" }
 }
 
 /// Writes the rows of a query to files under a path of the stage, in types that Parquet and Snowflake agree on: moments and times of day
@@ -94,8 +94,8 @@ mod tests {
         let json = target(&[("id", ColumnType::Decimal(38, 2)), ("order", ColumnType::Json), ("t", ColumnType::Time)]);
         let sql = |target: &AppendTarget| into_table(&kind::CAPABILITIES, target, "@db.raw.stage", &["l/t/00000-ab.parquet", "l/t/o'x"]);
         insta::assert_snapshot!([sql(&plain), sql(&twins), sql(&json)].join("\n"), @r#"
-        COPY INTO "RAW"."ORDERS__STG" FROM @db.raw.stage FILES = ('l/t/00000-ab.parquet', 'l/t/o''x') FILE_FORMAT = (TYPE = PARQUET USE_VECTORIZED_SCANNER = TRUE) ON_ERROR = ABORT_STATEMENT MATCH_BY_COLUMN_NAME = CASE_INSENSITIVE
-        COPY INTO "RAW"."ORDERS__STG" FROM @db.raw.stage FILES = ('l/t/00000-ab.parquet', 'l/t/o''x') FILE_FORMAT = (TYPE = PARQUET USE_VECTORIZED_SCANNER = TRUE) ON_ERROR = ABORT_STATEMENT MATCH_BY_COLUMN_NAME = CASE_SENSITIVE
+        COPY INTO "RAW"."ORDERS__STG" ("ID", "AT") FROM (SELECT $1:"ID"::NUMBER(19,0), $1:"AT"::TIMESTAMP_TZ(6) FROM @db.raw.stage) FILES = ('l/t/00000-ab.parquet', 'l/t/o''x') FILE_FORMAT = (TYPE = PARQUET USE_VECTORIZED_SCANNER = TRUE) ON_ERROR = ABORT_STATEMENT
+        COPY INTO "RAW"."ORDERS__STG" ("a b", "A B") FROM (SELECT $1:"a b"::NUMBER(19,0), $1:"A B"::NUMBER(19,0) FROM @db.raw.stage) FILES = ('l/t/00000-ab.parquet', 'l/t/o''x') FILE_FORMAT = (TYPE = PARQUET USE_VECTORIZED_SCANNER = TRUE) ON_ERROR = ABORT_STATEMENT
         COPY INTO "RAW"."ORDERS__STG" ("ID", "ORDER", "T") FROM (SELECT $1:"ID"::NUMBER(38,2), PARSE_JSON($1:"ORDER"::VARCHAR), $1:"T"::TIME(6) FROM @db.raw.stage) FILES = ('l/t/00000-ab.parquet', 'l/t/o''x') FILE_FORMAT = (TYPE = PARQUET USE_VECTORIZED_SCANNER = TRUE) ON_ERROR = ABORT_STATEMENT
         "#);
     }

@@ -1,7 +1,9 @@
 //! Types of Snowflake, and what it can do, as data.
 //!
-//! A `timestamptz` is a `TIMESTAMP_TZ`: it keeps the instant, always written in UTC, and looks the same to readers in every time zone. The
-//! two integer types are told apart by the precisions that Errand gives them.
+//! A `timestamptz` is a `TIMESTAMP_TZ`: it keeps the instant, always written in UTC, and looks the same to readers in every time zone.
+//!
+//! Whole numbers have digits, not bits. A column of 10 digits holds more than 32 bits do, so it is read as a `bigint`, whoever made it. One of 19 is
+//! what Errand gives to a `bigint`, and is read as one: a value of somebody else's above 64 bits fails there, and is never cut.
 
 use errand_model::value::ColumnType;
 use snowflake_connector_rs::{Column, ColumnType as Wire};
@@ -15,6 +17,11 @@ pub(in crate::warehouse) static CAPABILITIES: Capabilities = Capabilities {
     type_name,
     staging: "TRANSIENT TABLE",
     transactional_ddl: false,
+    // https://docs.snowflake.com/en/sql-reference/transactions
+    commits: &["CREATE", "ALTER", "DROP", "UNDROP", "TRUNCATE", "GRANT", "REVOKE", "COMMENT"],
+    // `UPDATE`, `DELETE` and `MERGE` wait for each other, table by table.
+    lock_table: None,
+    moment_in_utc,
     renames: false,
     keeps_table: None,
     row_id: None,
@@ -25,6 +32,11 @@ pub(in crate::warehouse) static CAPABILITIES: Capabilities = Capabilities {
     scan_parquet: None,
     write_file: None,
 };
+
+/// A cast alone would keep the wall clock of a `TIMESTAMP_TZ` and drop its offset. What has no zone is in that of the session, UTC.
+fn moment_in_utc(moment: &str) -> String {
+    format!("CAST(CONVERT_TIMEZONE('UTC', CAST({moment} AS TIMESTAMP_TZ(6))) AS TIMESTAMP_NTZ(6))")
+}
 
 /// Snowflake's name of a type.
 pub(super) fn type_name(kind: ColumnType) -> String {
@@ -65,8 +77,7 @@ pub(super) fn parse(type_name: &str) -> Option<ColumnType> {
 
 fn number(precision: u8, scale: u8) -> ColumnType {
     match (precision, scale) {
-        (10, 0) => ColumnType::Integer,
-        (19, 0) => ColumnType::Bigint,
+        (10 | 19, 0) => ColumnType::Bigint,
         _ => ColumnType::Decimal(precision, scale),
     }
 }
@@ -99,6 +110,12 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_moment_with_an_offset_is_compared_in_utc() {
+        let sql = moment_in_utc("\"SEEN\"");
+        assert_eq!(sql, "CAST(CONVERT_TIMEZONE('UTC', CAST(\"SEEN\" AS TIMESTAMP_TZ(6))) AS TIMESTAMP_NTZ(6))");
+    }
+
+    #[test]
     fn every_type_is_found_again_by_its_name() {
         let kinds = [
             ColumnType::Boolean,
@@ -115,7 +132,8 @@ mod tests {
             ColumnType::Json,
         ];
         for kind in kinds {
-            assert_eq!(parse(&type_name(kind)), Some(kind), "{kind:?}");
+            let read = if kind == ColumnType::Integer { ColumnType::Bigint } else { kind };
+            assert_eq!(parse(&type_name(kind)), Some(read), "{kind:?}");
         }
         assert_eq!(parse("NUMBER(38,0)"), Some(ColumnType::Decimal(38, 0)));
         assert_eq!(parse("VARCHAR(16777216)"), Some(ColumnType::Text));

@@ -1,7 +1,5 @@
 //! Rows into tables: staged as Parquet, copied by the server, counted file by file.
 
-use std::collections::BTreeMap;
-
 use errand_model::failure::{Failure, FailureKind};
 use errand_model::job::{Connection as Place, S3};
 use tokio_util::sync::CancellationToken;
@@ -11,78 +9,84 @@ use super::history::quote;
 use super::run::Runner;
 use super::{copy, error, result};
 use crate::store::Store;
-use crate::warehouse::parts::{self, Manifest, StagedTable};
-use crate::warehouse::{AppendTarget, NextChunk};
+use crate::warehouse::parts::{self, Parts, StagedTable, Staging};
+use crate::warehouse::{AppendTarget, Extraction, NextChunk, Purpose};
 
 /// Loads every chunk; says how many rows went to each target.
 pub(super) async fn append(
     runner: &mut Runner,
     targets: &[AppendTarget],
     next: NextChunk,
+    extraction: Option<&dyn Extraction>,
     cancelled: &CancellationToken,
 ) -> Result<Vec<u64>, Failure> {
     let (stage, store) = runner.stage(cancelled).await?.ok_or_else(no_stage)?;
-    let load = runner.purpose.load_id.clone().unwrap_or_else(|| format!("{}-{:016x}", runner.purpose.run_id, fastrand::u64(..)));
-    let manifests = parts::stage(&store, staged(&load, targets), next, cancelled).await?;
+    let load = directory(&runner.purpose);
+    let staged = Staging::new(&store, &load, extraction, cancelled).rows(targets.iter().map(table).collect(), next).await?;
     let mut rows = Vec::with_capacity(targets.len());
-    for (target, manifest) in targets.iter().zip(&manifests) {
-        match load_files(runner, target, manifest, &stage, cancelled).await {
+    for (target, parts) in targets.iter().zip(&staged.tables) {
+        match load_files(runner, target, parts, &stage, cancelled).await {
             Ok(loaded) => rows.push(loaded),
-            Err(failure) => {
-                // A copy that may still run needs its files.
-                if matches!(failure.kind, FailureKind::Permanent | FailureKind::Definition) {
-                    parts::remove(&store, &manifests).await;
-                }
-                return Err(failure);
-            }
+            Err(failure) => return Err(staged.failed(failure).await),
         }
     }
-    parts::remove(&store, &manifests).await;
+    staged.loaded().await;
     Ok(rows)
 }
 
-fn staged(load: &str, targets: &[AppendTarget]) -> Vec<StagedTable> {
+/// The directory of the files of a session's load.
+pub(super) fn directory(purpose: &Purpose) -> String {
+    let own = || format!("{}-{:016x}", purpose.run_id, fastrand::u64(..));
+    parts::directory(&purpose.load_id.clone().unwrap_or_else(own))
+}
+
+/// Removes what is staged for the load of a session, which is committed.
+pub(super) async fn sweep(runner: &mut Runner) {
+    let Some(load) = runner.purpose.load_id.clone() else { return };
+    match runner.stage(&CancellationToken::new()).await {
+        Ok(Some((_, store))) => parts::sweep(&store, &parts::directory(&load)).await,
+        Ok(None) => {}
+        Err(failure) => tracing::warn!(error = %failure, "staged files stay, the stage does not tell where it lies"),
+    }
+}
+
+fn table(target: &AppendTarget) -> StagedTable {
     let capabilities = Account::capabilities();
-    let mut used = BTreeMap::<String, usize>::new();
-    let table = |target: &AppendTarget| {
-        let schema = target.table.schema.as_ref().map(|schema| format!("{schema}.")).unwrap_or_default();
-        let mut directory = parts::directory(load, &format!("{schema}{}", target.table.name));
-        let before = used.entry(directory.clone()).or_default();
-        if *before > 0 {
-            directory = format!("{directory}-{before}");
-        }
-        *before += 1;
-        let columns = target.columns.iter().map(|(name, kind)| (capabilities.fold(name), *kind)).collect();
-        StagedTable { directory, columns, time_as_text: true }
-    };
-    targets.iter().map(table).collect()
+    let columns = target.columns.iter().map(|(name, kind)| (capabilities.fold(name), *kind)).collect();
+    StagedTable { columns, time_as_text: true }
 }
 
 async fn load_files(
     runner: &mut Runner,
     target: &AppendTarget,
-    manifest: &Manifest,
+    parts: &Parts,
     stage: &str,
     cancelled: &CancellationToken,
 ) -> Result<u64, Failure> {
-    for files in manifest.parts.chunks(copy::FILES) {
+    for files in parts.0.chunks(copy::FILES) {
         let names: Vec<&str> = files.iter().map(|part| part.key.as_str()).collect();
         let sql = copy::into_table(Account::capabilities(), target, stage, &names);
-        let mut loaded = Vec::new();
-        if let Some(mut cursor) = runner.run(&sql, cancelled).await?.cursor {
-            while let Some(table) = runner.chunk(&mut cursor, cancelled).await? {
-                loaded.extend(result::loaded(&table).map_err(|problem| error::internal(&problem.to_string()))?);
-            }
-        }
+        let loaded = copied(runner, &sql, cancelled).await?;
         for part in files {
             check(&part.key, part.rows, &loaded, &target.table.to_string())?;
         }
     }
-    Ok(manifest.rows())
+    Ok(parts.rows())
+}
+
+/// Runs a `COPY` into a table; what it says of each file.
+pub(super) async fn copied(runner: &mut Runner, sql: &str, cancelled: &CancellationToken) -> Result<Vec<result::Loaded>, Failure> {
+    let mut loaded = Vec::new();
+    if let Some(mut cursor) = runner.run(sql, cancelled).await?.cursor {
+        while let Some(table) = runner.chunk(&mut cursor, cancelled).await? {
+            loaded.extend(result::loaded(&table).map_err(|problem| error::internal(&problem.to_string()))?);
+        }
+    }
+    Ok(loaded)
 }
 
 /// Every row that was written must have been loaded, file by file.
-fn check(key: &str, rows: u64, loaded: &[result::Loaded], table: &str) -> Result<(), Failure> {
+pub(super) fn check(key: &str, rows: u64, loaded: &[result::Loaded], table: &str) -> Result<(), Failure> {
     let name = |path: &str| path.rsplit('/').next().unwrap_or_default().to_owned();
     let found = loaded.iter().find(|file| name(&file.file) == name(key));
     let said = match found {
@@ -94,7 +98,7 @@ fn check(key: &str, rows: u64, loaded: &[result::Loaded], table: &str) -> Result
     Err(Failure::new(FailureKind::Internal, "warehouse::internal", message).help("nothing was published; run the step again"))
 }
 
-fn no_stage() -> Failure {
+pub(super) fn no_stage() -> Failure {
     Failure::new(
         FailureKind::Definition,
         "warehouse::no_stage",

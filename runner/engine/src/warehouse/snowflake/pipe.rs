@@ -123,10 +123,12 @@ fn is_file(url: &str, place: &str, file: &str) -> bool {
     if file.is_empty() {
         return false;
     }
-    let ends = url.strip_suffix(file).is_some_and(|before| before.ends_with('/'));
-    // The path may begin at the bucket, not at the stage; a stage that is not external has no URL.
-    let begins = url.strip_prefix(place).is_some_and(|rest| rest.starts_with('/'));
-    ends && (begins || place.is_empty())
+    if place.is_empty() {
+        // A stage that is not external has no URL.
+        return url.strip_suffix(file).is_some_and(|before| before.ends_with('/'));
+    }
+    // All of the path: another file may have the same name in another directory.
+    url.strip_prefix(place).and_then(|rest| rest.strip_prefix('/')) == Some(file)
 }
 
 /// What one row of the history says.
@@ -211,8 +213,10 @@ mod tests {
         for (url, place, file, same) in [
             ("s3://b/p/a/x.csv", "s3://b/p/", "a/x.csv", true),
             ("s3://b/p/a/x.csv", "s3://b/p/a/", "x.csv", true),
-            ("s3://b/p/a/x.csv", "s3://b/p", "p/a/x.csv", true),
-            ("s3://b/p/a/x.csv", "s3://b/p/", "x.csv", true),
+            ("s3://b/p/a/x.csv", "s3://b/p", "a/x.csv", true),
+            ("s3://b/p/a/x.csv", "s3://b/p/", "x.csv", false),
+            ("s3://b/p/x.csv", "s3://b/p/", "x.csv", true),
+            ("s3://b/p/a/x.csv", "", "a/x.csv", true),
             ("s3://b/p/a/x.csv", "s3://b/p/", "b/x.csv", false),
             ("s3://b/p/a/xx.csv", "s3://b/p/", "x.csv", false),
             ("s3://b/p/a/x.csv", "s3://c/p/", "a/x.csv", false),

@@ -1,6 +1,7 @@
 //! Results as they come: chunk by chunk, as text, as counts, as Arrow batches.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::array::{
     ArrayRef, BooleanArray, Date32Array, Decimal128Array, Float64Array, Int32Array, Int64Array, RecordBatch, RecordBatchOptions,
@@ -10,11 +11,14 @@ use arrow::datatypes::{Field, Schema, SchemaRef};
 use errand_model::failure::{Failure, FailureKind};
 use errand_model::value::ColumnType;
 use snowflake_connector_rs::error::{PlanBuildResult, RowDecodeResult};
-use snowflake_connector_rs::{Error, FromRow, ResultCursor, ResultTable, RowPlanContext, RowRef};
+use snowflake_connector_rs::{Error, ErrorKind, FromRow, ResultCursor, ResultTable, RowPlanContext, RowRef};
 
 use super::{error, kind, value};
 use crate::batch::data_type;
 
+/// Tries and first time limit for one chunk of a result.
+const CHUNK_TRIES: u32 = 3;
+pub(super) const CHUNK_LIMIT: Duration = Duration::from_secs(30);
 /// Rows of a batch made from a chunk.
 pub(super) const BATCH_ROWS: usize = 8192;
 
@@ -37,17 +41,41 @@ impl FromRow for Raw {
     }
 }
 
+/// The next chunk of a result. The client waits for ever for the bytes of one: a chunk that does not come within `limit` is asked for
+/// again, with twice the limit, and not for ever.
+///
+/// # Errors
+///
+/// `Transient` with `warehouse::connection_lost` when it does not come.
+pub(super) async fn next(cursor: &mut ResultCursor, limit: Duration) -> Result<Option<ResultTable>, Failure> {
+    let mut tries = 0;
+    loop {
+        let read = tokio::time::timeout(limit * 2_u32.pow(tries), cursor.next_table()).await;
+        tries += 1;
+        let why = match read {
+            Ok(Ok(table)) => return Ok(table),
+            Ok(Err(problem)) if matches!(problem.kind(), ErrorKind::Network | ErrorKind::Timeout) => problem.to_string(),
+            Ok(Err(problem)) => return Err(error::internal(&problem.to_string())),
+            Err(_) => format!("nothing came within {} s", (limit * 2_u32.pow(tries - 1)).as_secs_f32()),
+        };
+        if tries == CHUNK_TRIES {
+            return Err(error::lost(&format!("a part of the result cannot be read: {why}"), Some(cursor.query_id())));
+        }
+        tracing::debug!(query_id = cursor.query_id(), why, tries, "result chunk is read again");
+    }
+}
+
 /// The first rows of a small result as text.
 ///
 /// # Errors
 ///
-/// What the client says.
-pub(super) async fn texts(mut cursor: ResultCursor, limit: usize) -> Result<Vec<Vec<Option<String>>>, Error> {
+/// What [`next`] says.
+pub(super) async fn texts(mut cursor: ResultCursor, limit: usize) -> Result<Vec<Vec<Option<String>>>, Failure> {
     let mut rows = Vec::new();
     while rows.len() < limit
-        && let Some(table) = cursor.next_table().await?
+        && let Some(table) = next(&mut cursor, CHUNK_LIMIT).await?
     {
-        table_texts(&table, limit, &mut rows)?;
+        table_texts(&table, limit, &mut rows).map_err(|problem| error::internal(&problem.to_string()))?;
     }
     Ok(rows)
 }
@@ -115,6 +143,21 @@ pub(super) fn loaded(table: &ResultTable) -> Result<Vec<Loaded>, Error> {
         files.push(Loaded { file: text(file), status: text(status), rows: text(rows).parse().unwrap_or(0) });
     }
     Ok(files)
+}
+
+/// The rows that an answer to an unload counts, file by file or in all; none where it counts none.
+///
+/// # Errors
+///
+/// What the client says.
+pub(super) fn unloaded(table: &ResultTable) -> Result<Option<u64>, Error> {
+    let is_count = |name: &str| name.eq_ignore_ascii_case("row_count") || name.eq_ignore_ascii_case("rows_unloaded");
+    let Some(at) = table.schema().columns().iter().position(|column| is_count(column.name())) else { return Ok(None) };
+    let mut sum = 0;
+    for row in table.rows::<Raw>()? {
+        sum += row?.0.get(at).cloned().flatten().and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
+    }
+    Ok(Some(sum))
 }
 
 /// Columns that count rows: of `UPDATE` also one that counts rows joined more than once, which were changed all the same.

@@ -12,10 +12,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::account::Account;
 use super::connection::{Connection, pause};
-use super::error::{self, Trouble};
+use super::error::{self, Cut, Trouble};
 use super::history::{self, Entry, State, Wanted};
-use super::statement::{self, Class};
-use crate::clock::Clock;
+use super::result;
+use super::statement::{self, Class, Leaves};
+use crate::clock::{Clock, Stopwatch};
 use crate::warehouse::Purpose;
 
 /// The server ends a statement at its own limit; the client waits this much longer for the news.
@@ -34,9 +35,6 @@ const ABORT: Duration = Duration::from_secs(8);
 const ABORT_PAUSE: Duration = Duration::from_millis(500);
 /// How long the records may take to show a statement that the server took.
 const LOOKS_FOR_ABSENCE: u32 = 4;
-/// Tries and first time limit for one chunk of a result; the limit doubles.
-const CHUNK_TRIES: u32 = 3;
-const CHUNK_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What became of a statement that ended well.
 pub(super) struct Answer {
@@ -53,21 +51,40 @@ pub(super) struct Runner {
     pub(super) purpose: Purpose,
     connection: Option<Connection>,
     pub(super) in_transaction: bool,
+    /// What statements left in the session, which another session would not have.
+    leaves: Leaves,
     /// Id of the last statement that the server answered.
     pub(super) last_id: Option<String>,
     /// Tags of all sessions so far.
     pub(super) tags: Vec<String>,
     statements: u64,
+    age: Stopwatch,
 }
 
 impl Runner {
     /// A session that is logged in.
     pub(super) async fn open(account: std::sync::Arc<Account>, purpose: &Purpose) -> Result<Self, Failure> {
         let purpose = purpose.clone();
-        let mut runner = Self { account, purpose, connection: None, in_transaction: false, last_id: None, tags: Vec::new(), statements: 0 };
+        let age = Clock::system().stopwatch();
+        let mut runner = Self {
+            account,
+            purpose,
+            connection: None,
+            in_transaction: false,
+            leaves: Leaves::Nothing,
+            last_id: None,
+            tags: Vec::new(),
+            statements: 0,
+            age,
+        };
         let cancelled = runner.purpose.cancelled.clone();
         runner.ready(false, &cancelled).await?;
         Ok(runner)
+    }
+
+    /// Seconds since its first login.
+    pub(super) fn age_seconds(&self) -> u64 {
+        self.age.elapsed().as_secs()
     }
 
     /// Runs one statement.
@@ -80,11 +97,12 @@ impl Runner {
             }
             tries += 1;
             self.ready(class == Class::Begin, cancelled).await?;
-            let answer = match self.submit(sql, cancelled).await {
-                Ok(cursor) => Some(Answer { query_id: cursor.query_id().to_owned(), cursor: Some(cursor), rows: 0 }),
-                Err(trouble) => self.decide(trouble, class, sql, tries, cancelled).await?,
+            let outcome = match self.submit(sql, cancelled).await {
+                Ok(cursor) => Ok(Some(Answer { query_id: cursor.query_id().to_owned(), cursor: Some(cursor), rows: 0 })),
+                Err(trouble) => self.decide(trouble, class, sql, tries, cancelled).await,
             };
-            if let Some(answer) = answer {
+            if let Some(answer) = outcome.map_err(|failure| self.of_commit(failure, class))? {
+                self.leaves = self.leaves.after(sql, &Account::capabilities().quote(&self.account.schema));
                 match class {
                     Class::Begin => self.in_transaction = true,
                     Class::Commit | Class::Rollback => self.in_transaction = false,
@@ -97,25 +115,22 @@ impl Runner {
         }
     }
 
-    /// The next chunk of a result, under a time limit.
+    /// A commit that was under way when the run was cancelled is not one that was cancelled: whether it took effect is not known.
+    fn of_commit(&mut self, failure: Failure, class: Class) -> Failure {
+        if class != Class::Commit || failure.kind != FailureKind::Cancelled {
+            return failure;
+        }
+        self.connection = None;
+        self.in_transaction = false;
+        error::lost("the run was cancelled while the commit was under way", None)
+    }
+
+    /// The next chunk of a result: no wait for one is longer than a statement may take.
     pub(super) async fn chunk(&self, cursor: &mut ResultCursor, cancelled: &CancellationToken) -> Result<Option<ResultTable>, Failure> {
-        let mut tries = 0;
-        loop {
-            let read = tokio::select! {
-                read = tokio::time::timeout(CHUNK_TIMEOUT * 2_u32.pow(tries), cursor.next_table()) => read,
-                () = cancelled.cancelled() => return Err(error::cancelled()),
-            };
-            tries += 1;
-            let why = match read {
-                Ok(Ok(table)) => return Ok(table),
-                Ok(Err(problem)) if problem.kind() == ErrorKind::Network || problem.kind() == ErrorKind::Timeout => problem.to_string(),
-                Ok(Err(problem)) => return Err(error::internal(&problem.to_string())),
-                Err(_) => "no bytes of a result came in time".to_owned(),
-            };
-            if tries == CHUNK_TRIES {
-                return Err(error::lost(&format!("a part of the result cannot be read: {why}"), Some(cursor.query_id())));
-            }
-            tracing::debug!(query_id = cursor.query_id(), why, tries, "result chunk is read again");
+        let limit = self.purpose.statement_timeout.map_or(result::CHUNK_LIMIT, |timeout| timeout.min(result::CHUNK_LIMIT));
+        tokio::select! {
+            next = result::next(cursor, limit) => next,
+            () = cancelled.cancelled() => Err(error::cancelled()),
         }
     }
 
@@ -146,9 +161,15 @@ impl Runner {
         Connection::open(&self.account, &self.purpose, cancelled).await
     }
 
-    /// Sees to it that there is a session with time left. Inside a transaction there is one already.
+    /// Sees to it that there is a session with time left. Inside a transaction there is one already, and one in which statements left
+    /// something is not replaced: the author's next statement may mean another table in another session.
     async fn ready(&mut self, begins: bool, cancelled: &CancellationToken) -> Result<(), Failure> {
-        if !self.in_transaction && self.connection.as_ref().is_some_and(|connection| connection.is_old(begins)) {
+        let is_bound = self.leaves != Leaves::Nothing;
+        if is_bound && self.connection.is_none() {
+            self.leaves = Leaves::Nothing;
+            return Err(error::lost("the session ended, and with it what `USE`, `SET` or a temporary table had left in it", None));
+        }
+        if !self.in_transaction && !is_bound && self.connection.as_ref().is_some_and(|connection| connection.is_old(begins)) {
             tracing::debug!("session is replaced before it expires");
             self.connection = None;
         }
@@ -182,7 +203,7 @@ impl Runner {
         let answer = tokio::select! {
             answer = &mut execution => answer,
             entry = self.watch(connection) => {
-                return Err(Trouble::Unknown { query_id: Some(entry.query_id), why: "the answer did not come".to_owned() });
+                return Err(Trouble::Unknown { query_id: Some(entry.query_id), cut: Cut::Line, why: "the answer did not come".to_owned() });
             }
             () = cancelled.cancelled() => {
                 // An abort that is faster than the statement finds nothing to end: hence the repetition.
@@ -277,16 +298,16 @@ impl Runner {
                 self.connection = None;
                 Err(if std::mem::take(&mut self.in_transaction) { error::lost(&why, None) } else { error::unreachable(&why) })
             }
-            Trouble::Unknown { query_id, why } => {
+            Trouble::Unknown { query_id, cut, why } => {
                 tracing::warn!(query_id, why, "outcome of a statement is not known, it is looked up");
                 let outcome = self.follow(query_id.as_deref(), cancelled).await?;
-                self.conclude(outcome, &Loss { query_id, why, class, again: tries < TRIES }, sql)
+                self.conclude(outcome, &Loss { query_id, cut, why, class, again: tries < TRIES }, sql)
             }
         }
     }
 
     fn conclude(&mut self, outcome: Outcome, loss: &Loss, sql: &str) -> Result<Option<Answer>, Failure> {
-        let session_is_over = loss.why.contains("session");
+        let session_is_over = loss.cut == Cut::Session;
         if session_is_over {
             self.connection = None;
         }
@@ -299,16 +320,26 @@ impl Runner {
                 self.answered(&entry.query_id);
                 Err(entry.failure(sql))
             }
-            Outcome::Absent if loss.again && !transaction_is_gone => Ok(None),
-            Outcome::Unknown if loss.again && !transaction_is_gone && loss.class == Class::Read && !is_deadline(&loss.why) => Ok(None),
-            Outcome::Unknown if is_deadline(&loss.why) && (self.in_transaction || loss.class == Class::Read) && !ends_transaction => {
+            // One that has an id was taken: records that do not show it are late, or hide it from this role.
+            Outcome::Absent if loss.again && loss.query_id.is_none() && !transaction_is_gone => Ok(None),
+            Outcome::Absent | Outcome::Unknown
+                if loss.again && !transaction_is_gone && loss.class == Class::Read && loss.cut != Cut::Deadline =>
+            {
+                Ok(None)
+            }
+            Outcome::Absent | Outcome::Unknown
+                if loss.cut == Cut::Deadline && (self.in_transaction || loss.class == Class::Read) && !ends_transaction =>
+            {
                 let message = format!("{} (query {})", loss.why, loss.query_id.as_deref().unwrap_or("unknown"));
                 Err(Failure::new(FailureKind::Timeout, "warehouse::statement_timeout", message)
                     .help("give the step more time with `timeout`, or the work a larger warehouse"))
             }
             _ => {
-                self.connection = None;
-                self.in_transaction = false;
+                // The session outlives a connection: its open transaction holds locks until it is undone there.
+                if session_is_over || ends_transaction || !self.in_transaction {
+                    self.connection = None;
+                    self.in_transaction = false;
+                }
                 Err(error::lost(&loss.why, loss.query_id.as_deref()))
             }
         }
@@ -386,12 +417,8 @@ enum Outcome {
 /// A statement whose answer was lost.
 struct Loss {
     query_id: Option<String>,
+    cut: Cut,
     why: String,
     class: Class,
     again: bool,
-}
-
-/// Whether the client gave up waiting, rather than the connection.
-fn is_deadline(why: &str) -> bool {
-    why.starts_with("timed out waiting for query response")
 }

@@ -6,13 +6,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use errand_model::failure::Failure;
 use errand_model::job::TableName;
-use errand_model::report::UsageReport;
 use tokio_util::sync::CancellationToken;
 
 use super::account::Account;
 use super::run::Runner;
-use super::{error, history, kind, load, result, unload};
-use crate::warehouse::{AppendTarget, Capabilities, NextChunk, Pipes, PutRows, Session, TableColumn};
+use super::{error, kind, load, result, unload};
+use crate::warehouse::{AppendTarget, Capabilities, Extraction, FileLoads, NextChunk, Pipes, PutRows, Session, TableColumn, UsageQuestion};
 
 /// What something cost is not worth a longer wait.
 const USAGE_TIMEOUT: Duration = Duration::from_secs(20);
@@ -71,7 +70,20 @@ impl Session for SnowflakeSession {
     }
 
     async fn append(&mut self, targets: Vec<AppendTarget>, next: NextChunk) -> Result<Vec<u64>, Failure> {
-        load::append(&mut self.runner, &targets, next, &self.cancelled).await
+        load::append(&mut self.runner, &targets, next, None, &self.cancelled).await
+    }
+
+    async fn append_extracted(
+        &mut self,
+        targets: Vec<AppendTarget>,
+        next: NextChunk,
+        extraction: &dyn Extraction,
+    ) -> Result<Vec<u64>, Failure> {
+        load::append(&mut self.runner, &targets, next, Some(extraction), &self.cancelled).await
+    }
+
+    async fn sweep(&mut self) {
+        load::sweep(&mut self.runner).await;
     }
 
     async fn read(&mut self, query: &str, put: PutRows) -> Result<u64, Failure> {
@@ -86,19 +98,26 @@ impl Session for SnowflakeSession {
         Some(self)
     }
 
+    fn file_loads(&mut self) -> Option<&mut dyn FileLoads> {
+        Some(self)
+    }
+
     fn statement_id(&self) -> Option<String> {
         self.runner.last_id.clone()
     }
 
-    async fn usage(&mut self) -> Option<UsageReport> {
-        if self.cancelled.is_cancelled() {
+    fn usage(&self) -> Option<UsageQuestion> {
+        if self.cancelled.is_cancelled() || self.runner.last_id.is_none() {
             return None;
         }
-        let ask = async {
-            let companion = self.runner.companion(&self.cancelled).await.ok()?;
-            history::usage(&companion.session, &self.runner.tags).await.ok()?
-        };
-        tokio::time::timeout(USAGE_TIMEOUT, ask).await.ok()?
+        let (account, tags) = (Arc::clone(&self.runner.account), self.runner.tags.clone());
+        let purpose = self.runner.purpose.clone();
+        // Clocks may differ a little, and the records are asked a little later.
+        let seconds = self.runner.age_seconds() + 600;
+        Some(Box::pin(async move {
+            let ask = account.bookkeeper.usage(&account, &purpose, &tags, seconds);
+            tokio::time::timeout(USAGE_TIMEOUT, ask).await.ok().flatten()
+        }))
     }
 }
 

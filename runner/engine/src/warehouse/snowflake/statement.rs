@@ -17,6 +17,43 @@ pub(super) enum Class {
     Write,
 }
 
+/// What statements leave in their session, which a session that takes its place would not have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Leaves {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// Another schema than that of the login: whoever makes a schema or a database stands in it.
+    Place,
+    /// Settings, variables, temporary tables.
+    More,
+}
+
+impl Leaves {
+    /// What is left once `sql` has ended well; `home` is the schema of the login, in quotes.
+    pub(super) fn after(self, sql: &str, home: &str) -> Self {
+        let mut rest = skip(sql);
+        match word(&mut rest).as_str() {
+            "USE" if self <= Self::Place && word(&mut rest) == "SCHEMA" && skip(rest).trim_end() == home => Self::Nothing,
+            "USE" | "SET" | "UNSET" => Self::More,
+            "ALTER" if word(&mut rest) == "SESSION" => Self::More,
+            "CREATE" => self.max(Self::of_create(rest)),
+            _ => self,
+        }
+    }
+
+    fn of_create(mut rest: &str) -> Self {
+        loop {
+            match word(&mut rest).as_str() {
+                "OR" | "REPLACE" | "LOCAL" | "GLOBAL" | "TRANSIENT" => {}
+                "TEMP" | "TEMPORARY" | "VOLATILE" => return Self::More,
+                "SCHEMA" | "DATABASE" => return Self::Place,
+                _ => return Self::Nothing,
+            }
+        }
+    }
+}
+
 /// The class of a statement by its first words.
 ///
 /// # Errors
@@ -92,6 +129,28 @@ mod tests {
         ] {
             assert_eq!(classify(sql).expect("a class"), class, "{sql}");
         }
+    }
+
+    #[test]
+    fn what_stays_in_a_session_is_known() {
+        let left = |statements: &[&str]| statements.iter().fold(Leaves::Nothing, |left, sql| left.after(sql, "\"PUBLIC\""));
+        for sql in [
+            "use schema other",
+            "-- a\nSET x = 1",
+            "unset x",
+            "alter session set timezone = 'UTC'",
+            "create or replace temp table t (a int)",
+        ] {
+            assert_eq!(left(&[sql, "use schema \"PUBLIC\""]), Leaves::More, "{sql}");
+        }
+        for sql in
+            ["select 1", "create table t (a int)", "create or replace transient table t (a int)", "alter table t add column b int", ""]
+        {
+            assert_eq!(left(&[sql]), Leaves::Nothing, "{sql}");
+        }
+        assert_eq!(left(&["create schema if not exists x"]), Leaves::Place);
+        assert_eq!(left(&["CREATE SCHEMA IF NOT EXISTS \"X\"", "USE SCHEMA \"PUBLIC\""]), Leaves::Nothing);
+        assert_eq!(left(&["create schema x", "use schema y"]), Leaves::More);
     }
 
     #[test]
