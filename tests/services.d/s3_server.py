@@ -1,4 +1,4 @@
-"""moto's S3 server on a free port of 127.0.0.1. Usage: s3_server.py <file that receives the port>"""
+"""moto's server, of S3, Secrets Manager, SNS and SES, on a free port of 127.0.0.1. Usage: s3_server.py <file that receives the port>"""
 
 import os
 import signal

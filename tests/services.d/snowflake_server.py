@@ -33,6 +33,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
+import snowflake_copy
 import snowflake_files
 import snowflake_sql as sql
 from snowflake_errors import from_duckdb, refusal, translated, without_code
@@ -262,6 +263,8 @@ async def perform(request: Request, execution: Running, body: dict[str, Any]) ->
         selected = await ask(parts["query"])
         endpoint = request.app.state.s3
         return done(*snowflake_files.unload(session.connection, parts, selected, endpoint)) if selected["success"] else selected
+    if (copied := snowflake_copy.parts(text)) is not None:
+        return done(*await interruptible(execution, asyncio.to_thread(snowflake_copy.copy, session.connection, copied, request.app.state.s3)))
     if (database := sql.dropped_database(text)) is not None:
         return done() if drop_database(session, *database) else done(rows=[["Drop statement executed successfully."]])
     if sql.is_copy(text) or "FILE_FORMAT" in text.upper() or "FILE FORMAT" in text.upper():
