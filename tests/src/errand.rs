@@ -30,6 +30,7 @@ pub struct Errand {
     scratch: TempDir,
     variables: Vec<(String, String)>,
     deadline: Duration,
+    file_limit: Option<u64>,
 }
 
 impl Default for Errand {
@@ -49,7 +50,7 @@ impl Errand {
         for directory in ["home", "work", "output"] {
             fs::create_dir(scratch.path().join(directory)).expect("a fresh temporary directory can be written");
         }
-        Self { scratch, variables: Vec::new(), deadline: Duration::from_secs(60) }
+        Self { scratch, variables: Vec::new(), deadline: Duration::from_secs(60), file_limit: None }
     }
 
     /// The same, with one more environment variable.
@@ -63,6 +64,13 @@ impl Errand {
     #[must_use]
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = deadline;
+        self
+    }
+
+    /// The same, where no file may grow past so many bytes: a write beyond that fails, as on a disk that is full.
+    #[must_use]
+    pub fn file_limit(mut self, bytes: u64) -> Self {
+        self.file_limit = Some(bytes);
         self
     }
 
@@ -94,7 +102,8 @@ impl Errand {
         // Files, not pipes: a process that outlives `errand` cannot keep the test waiting, and no thread needs to read.
         let output = tempfile::tempdir_in(self.scratch.path().join("output")).expect("the scratch directory can be written").keep();
         let file = |name: &str| File::create(output.join(name)).expect("the scratch directory can be written");
-        let child = Command::new(binary())
+        let child = self
+            .program()
             .args(arguments)
             .env_clear()
             .env("PATH", program::search_path())
@@ -107,6 +116,17 @@ impl Errand {
             .spawn()
             .expect("a built `errand` can be started");
         Running { child, output, deadline: self.deadline }
+    }
+}
+
+impl Errand {
+    /// The binary, by way of a shell where it has a limit: nothing else sets one for a program yet to start.
+    fn program(&self) -> Command {
+        let Some(bytes) = self.file_limit else { return Command::new(binary()) };
+        let mut shell = Command::new("/bin/sh");
+        // In blocks of 512 bytes. Without the trap the kernel ends the process instead of refusing the write.
+        shell.args(["-c", &format!("trap '' XFSZ; ulimit -f {}; exec \"$0\" \"$@\"", bytes / 512)]).arg(binary());
+        shell
     }
 }
 

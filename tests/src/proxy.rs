@@ -91,7 +91,16 @@ impl Proxy {
     /// When 127.0.0.1 has no free port.
     #[must_use]
     pub fn start(target: &str) -> Self {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("loopback has a free port");
+        Self::start_at("127.0.0.1", target)
+    }
+
+    /// Starts one at another address of this machine: that of a network of containers.
+    ///
+    /// # Panics
+    /// When the address has no free port.
+    #[must_use]
+    pub fn start_at(address: &str, target: &str) -> Self {
+        let listener = TcpListener::bind((address, 0)).expect("the address has a free port");
         let address = listener.local_addr().expect("a bound listener has an address");
         let shared = Arc::new(Shared::default());
         let (accepting, target) = (Arc::clone(&shared), target.to_owned());

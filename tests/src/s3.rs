@@ -1,12 +1,68 @@
-//! A bucket for one test, on the S3 server of the tests, which checks no signature.
+//! A bucket for one test, on the S3 server of the tests, which checks no signature; or a folder of a bucket that is there already.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+
+use serde_json::{Value, json};
 
 use crate::services;
 
 /// What a signed request has; the server looks for it and does not check it.
 const AUTHORIZATION: &str = "AWS4-HMAC-SHA256 Credential=testing/20260101/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=none";
+
+/// A folder that no other test has, for what passes through a stage.
+pub struct Folder {
+    bucket: String,
+    prefix: String,
+    region: String,
+    endpoint: Option<String>,
+}
+
+impl Folder {
+    /// One in a new bucket on the server of the tests; or, where `ERRAND_TEST_S3_BUCKET` names a bucket, in that one.
+    ///
+    /// # Panics
+    /// When there is neither.
+    #[must_use]
+    pub fn create() -> Self {
+        if let Some(bucket) = services::s3_bucket() {
+            return Self::within(bucket);
+        }
+        let bucket = Bucket::create();
+        let (region, endpoint) = (services::s3_region(), Some(bucket.endpoint));
+        Self { bucket: bucket.name, prefix: "staged/".to_owned(), region, endpoint }
+    }
+
+    /// One in the bucket that an account reaches.
+    ///
+    /// # Panics
+    /// When no variable names it.
+    #[must_use]
+    pub fn of_account() -> Self {
+        Self::within(services::s3_bucket_of_account())
+    }
+
+    fn within(bucket: services::Bucket) -> Self {
+        let prefix = format!("{}{}/", bucket.prefix, services::unique_name());
+        Self { bucket: bucket.name, prefix, region: bucket.region, endpoint: bucket.endpoint }
+    }
+
+    /// Its URL, with a `/` at its end.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("s3://{}/{}", self.bucket, self.prefix)
+    }
+
+    /// A connection of a project file.
+    #[must_use]
+    pub fn connection(&self) -> Value {
+        let mut s3 = json!({ "bucket": self.bucket, "prefix": self.prefix, "region": self.region });
+        if let Some(endpoint) = &self.endpoint {
+            s3["endpoint"] = json!(endpoint);
+        }
+        json!({ "s3": s3 })
+    }
+}
 
 /// A bucket of its own. It and its objects go away with the server.
 pub struct Bucket {

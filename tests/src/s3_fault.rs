@@ -67,6 +67,11 @@ impl FaultyS3 {
         self.shared.faults.lock().unwrap_or_else(PoisonError::into_inner).push((part.to_owned(), fault, times));
     }
 
+    /// No further request meets a fault.
+    pub fn forget(&self) {
+        self.shared.faults.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     /// How many requests so far had a first line with `part`.
     #[must_use]
     pub fn requests(&self, part: &str) -> usize {
@@ -91,7 +96,11 @@ fn serve(mut client: TcpStream, shared: &Shared) -> std::io::Result<()> {
     if let Some(Fault::Refuse { status, code }) = fault {
         let body = format!("<?xml version=\"1.0\"?><Error><Code>{code}</Code><Message>Said by the test</Message></Error>");
         let length = body.len();
-        write!(client, "HTTP/1.1 {status} Fault\r\nconnection: close\r\ncontent-length: {length}\r\nx-amz-request-id: TEST\r\n\r\n{body}")?;
+        // Only redirects to another region say which.
+        let region = if status == 301 { "x-amz-bucket-region: eu-west-1\r\n" } else { "" };
+        let head =
+            format!("HTTP/1.1 {status} Fault\r\nconnection: close\r\ncontent-length: {length}\r\nx-amz-request-id: TEST\r\n{region}\r\n");
+        client.write_all((head + &body).as_bytes())?;
         client.shutdown(Shutdown::Write)?;
         return drain(&mut client);
     }

@@ -1,27 +1,71 @@
 //! A Snowflake database for one test: in an account, or in what stands in for it.
 
-use std::fs;
+use std::fs::{self, File};
 
 use snowflake_connector_rs::{AuthConfig, Client, ClientConfig, DynamicRow, EndpointConfig, Error, KeyPairConfig, SessionConfig};
 
 use crate::services::{self, Snowflake};
 
-/// A database of its own. Dropped with the value.
+/// Schemas that Errand makes beside that of a connection.
+const ERRANDS: [&str; 2] = ["_ERRAND", "_ERRAND_FAILURES"];
+
+/// A database of its own, or the only one that tests may have, by turns. What was made is dropped with the value.
 pub struct Database {
     settings: Snowflake,
+    /// Held while others wait for their turn.
+    turn: Option<File>,
 }
 
 impl Database {
-    /// Makes one, with the schema `PUBLIC`. The role must be allowed to make databases.
+    /// Makes one, with the schema `PUBLIC`: the role must be allowed to. Where `ERRAND_TEST_SNOWFLAKE_SCRATCH_DATABASE` names one, waits for
+    /// its turn and makes a schema of it: the role must own that database.
     ///
     /// # Panics
     /// When it is refused.
     #[must_use]
     pub fn create() -> Self {
         let server = services::snowflake();
+        match server.scratch_database.clone() {
+            Some(database) => Self::take_turn(server, database),
+            None => Self::make(server),
+        }
+    }
+
+    fn make(server: Snowflake) -> Self {
         let database = services::unique_name().to_uppercase();
-        ask(&server, &[&format!("CREATE DATABASE {database}"), &format!("CREATE SCHEMA IF NOT EXISTS {database}.PUBLIC")]);
-        Self { settings: Snowflake { database, schema: "PUBLIC".to_owned(), ..server } }
+        // In an account, nothing of it is kept for days after it was dropped.
+        let kind = if server.host.is_some() { "DATABASE" } else { "TRANSIENT DATABASE" };
+        let kept = if server.host.is_some() { "" } else { " DATA_RETENTION_TIME_IN_DAYS = 0" };
+        ask(&server, &[&format!("CREATE {kind} {database}{kept}"), &format!("CREATE SCHEMA IF NOT EXISTS {database}.PUBLIC")]);
+        Self { settings: Snowflake { database, schema: "PUBLIC".to_owned(), ..server }, turn: None }
+    }
+
+    fn take_turn(server: Snowflake, database: String) -> Self {
+        let is_for_tests = database.to_uppercase().starts_with("ERRAND_TEST");
+        assert!(is_for_tests, "`{database}`: a database whose schema `_ERRAND` tests drop has a name that begins with `ERRAND_TEST`");
+        let place = std::env::temp_dir().join(format!("{database}.turn"));
+        let turn = File::create(&place).unwrap_or_else(|error| panic!("{}: {error}", place.display()));
+        turn.lock().unwrap_or_else(|error| panic!("{}: {error}", place.display()));
+        let schema = services::unique_name().to_uppercase();
+        let taken = Self { settings: Snowflake { database, schema, ..server }, turn: Some(turn) };
+        // A test that was killed left its own.
+        let mut statements = taken.drops();
+        statements.push(format!("CREATE SCHEMA {}.{}", taken.settings.database, taken.settings.schema));
+        ask(&services::snowflake(), &statements.iter().map(String::as_str).collect::<Vec<_>>());
+        taken
+    }
+
+    fn drops(&self) -> Vec<String> {
+        let Snowflake { database, schema, .. } = &self.settings;
+        if self.turn.is_none() {
+            return vec![format!("DROP DATABASE IF EXISTS {database}")];
+        }
+        ERRANDS
+            .iter()
+            .copied()
+            .chain([schema.as_str()])
+            .map(|schema| format!("DROP SCHEMA IF EXISTS {database}.{schema} CASCADE"))
+            .collect()
     }
 
     /// How to reach it.
@@ -58,8 +102,7 @@ impl Database {
 
 impl Drop for Database {
     fn drop(&mut self) {
-        let server = services::snowflake();
-        ask(&server, &[&format!("DROP DATABASE IF EXISTS {}", self.settings.database)]);
+        ask(&services::snowflake(), &self.drops().iter().map(String::as_str).collect::<Vec<_>>());
     }
 }
 

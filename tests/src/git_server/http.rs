@@ -7,6 +7,7 @@ use tempfile::TempDir;
 
 use super::Daemon;
 use crate::program;
+use crate::tls_front::make_certificates;
 
 /// A server of git over HTTP, for the bare repositories in one directory.
 ///
@@ -100,22 +101,4 @@ cgi.assign = ( "" => "" )
 setenv.set-environment = ( "GIT_PROJECT_ROOT" => "{repositories}", "GIT_HTTP_EXPORT_ALL" => "1", "HOME" => "{place}" )
 "#
     )
-}
-
-/// An authority and, signed by it, a certificate for `localhost` and 127.0.0.1, both for two days.
-fn make_certificates(place: &Path) {
-    let settings = "[req]\ndistinguished_name = name\nprompt = no\n[name]\nCN = localhost\n\
-        [authority]\nbasicConstraints = critical, CA:TRUE\nkeyUsage = critical, keyCertSign, cRLSign\nsubjectKeyIdentifier = hash\n\
-        [server]\nbasicConstraints = CA:FALSE\nsubjectAltName = DNS:localhost, IP:127.0.0.1\nextendedKeyUsage = serverAuth\n";
-    fs::write(place.join("openssl.cnf"), settings).expect("the directory can be written");
-    let openssl = |arguments: &str| {
-        program::stdout_of(program::hermetic("openssl", place).current_dir(place).args(arguments.split_whitespace()));
-    };
-    let key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -config openssl.cnf";
-    openssl(&format!("req -x509 {key} -subj /CN=authority -extensions authority -days 2 -keyout authority.key -out authority.pem"));
-    openssl(&format!("req {key} -keyout server.key -out server.csr"));
-    openssl(
-        "x509 -req -in server.csr -CA authority.pem -CAkey authority.key -set_serial 1 -days 2 \
-        -extfile openssl.cnf -extensions server -out server.pem",
-    );
 }

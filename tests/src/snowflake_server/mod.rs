@@ -2,6 +2,7 @@
 //!
 //! It executes nothing: a statement is answered by the first rule of the [`Script`] that knows it. It writes down every request.
 
+mod asked;
 mod line;
 mod protocol;
 mod script;
@@ -95,7 +96,8 @@ impl SnowflakeServer {
         listener.set_nonblocking(true).expect("a listener can be made non-blocking");
         let (end, ended) = oneshot::channel();
         let router = protocol::router(Arc::clone(&shared)).into_make_service_with_connect_info::<Line>();
-        let thread = std::thread::spawn(move || serve(listener, router, ended));
+        let lines = Arc::clone(&shared);
+        let thread = std::thread::spawn(move || serve(listener, lines, router, ended));
         Self { shared, port, end: Some(end), thread: Some(thread) }
     }
 
@@ -193,11 +195,16 @@ impl Drop for SnowflakeServer {
 }
 
 /// Serves until the other end of `ended` is dropped; open connections end with the runtime.
-fn serve(listener: std::net::TcpListener, router: IntoMakeServiceWithConnectInfo<axum::Router, Line>, ended: oneshot::Receiver<()>) {
+fn serve(
+    listener: std::net::TcpListener,
+    shared: Arc<Shared>,
+    router: IntoMakeServiceWithConnectInfo<axum::Router, Line>,
+    ended: oneshot::Receiver<()>,
+) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime can be made");
     runtime.block_on(async move {
         let listener = tokio::net::TcpListener::from_std(listener).expect("a listener belongs to a runtime");
-        let serving = axum::serve(Lines(listener), router).into_future();
+        let serving = axum::serve(Lines::new(listener, shared), router).into_future();
         tokio::select! {
             _ = serving => {}
             _ = ended => {}

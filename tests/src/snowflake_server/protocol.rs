@@ -3,18 +3,18 @@
 use std::io::Write;
 use std::sync::Arc;
 
-use axum::body::Bytes;
 use axum::extract::{ConnectInfo, Path, State as Known};
-use axum::http::{HeaderMap, Method, StatusCode, Uri};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde_json::{Value, json};
 
+use super::asked::{Asked, OfSession, accepted, expired, refused, unavailable, unknown};
 use super::line::Line;
 use super::script::{Outcome, Reply};
 use super::state::{Execution, Session, Shared, State};
-use super::{Login, Query, Request};
+use super::{Login, Query};
 
 const KEY_HEADER: &str = "x-amz-server-side-encryption-customer-key";
 const KEY: &str = "key-of-the-chunks";
@@ -34,54 +34,10 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
         .with_state(shared)
 }
 
-// ---------------------------------------------------------------- requests
-
-/// Writes the request down; says its token.
-fn record(state: &mut State, method: &Method, uri: &Uri, headers: &HeaderMap, body: &Bytes) -> (Value, String) {
-    let body: Value = serde_json::from_slice(body).unwrap_or(Value::Null);
-    let headers: Vec<(String, String)> =
-        headers.iter().map(|(name, value)| (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned())).collect();
-    let authorization = headers.iter().find(|(name, _)| name == "authorization").map(|(_, value)| value.clone()).unwrap_or_default();
-    let token = authorization.split('"').nth(1).unwrap_or_default().to_owned();
-    let session = state.sessions.get(&token).map(|session| session.id);
-    state.requests.push(Request {
-        method: method.to_string(),
-        path: uri.path().to_owned(),
-        query: uri.query().unwrap_or_default().to_owned(),
-        headers,
-        body: body.clone(),
-        session,
-    });
-    (body, token)
-}
-
-fn parameter(uri: &Uri, name: &str) -> Option<String> {
-    let pairs = uri.query().unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
-    pairs.into_iter().find(|(key, _)| *key == name).map(|(_, value)| value.to_owned())
-}
-
-fn unavailable() -> Response {
-    (StatusCode::SERVICE_UNAVAILABLE, "no server is available to handle this request").into_response()
-}
-
-fn refused(code: &str, message: &str) -> Response {
-    Json(json!({ "data": null, "code": code, "message": message, "success": false })).into_response()
-}
-
-/// The refusal of a session that is not, or is no longer.
-fn session_refused(state: &State, token: &str) -> Option<Response> {
-    match state.sessions.get(token) {
-        Some(session) if session.expired => Some(refused("390112", "Your session has expired. Please login again.")),
-        Some(session) if !session.closed => None,
-        _ => Some(refused("390111", "Session no longer exists. New login required to access the service.")),
-    }
-}
-
 // ---------------------------------------------------------------- sessions
 
-async fn login(Known(shared): Known<Arc<Shared>>, method: Method, uri: Uri, headers: HeaderMap, body: Bytes) -> Response {
+async fn login(Known(shared): Known<Arc<Shared>>, asked: Asked) -> Response {
     let mut state = shared.lock();
-    let (body, _) = record(&mut state, &method, &uri, &headers, &body);
     if state.script.unavailable_logins > 0 {
         state.script.unavailable_logins -= 1;
         return unavailable();
@@ -89,7 +45,7 @@ async fn login(Known(shared): Known<Arc<Shared>>, method: Method, uri: Uri, head
     if let Some((code, message)) = &state.script.login {
         return refused(code, message);
     }
-    let data = &body["data"];
+    let data = &asked.body["data"];
     let parameters = data["SESSION_PARAMETERS"].clone();
     let text = |name: &str| data[name].as_str().unwrap_or_default().to_owned();
     let authenticator = data["AUTHENTICATOR"].as_str().unwrap_or("PASSWORD").to_owned();
@@ -101,41 +57,34 @@ async fn login(Known(shared): Known<Arc<Shared>>, method: Method, uri: Uri, head
         account: text("ACCOUNT_NAME"),
         authenticator,
         parameters,
-        query: uri.query().unwrap_or_default().to_owned(),
+        query: asked.query.clone(),
     });
     let token = format!("session-{id}");
     state.sessions.insert(token.clone(), Session { id, expired: false, closed: false, tag });
-    let data = json!({ "token": token, "masterToken": format!("master-{id}"), "validityInSeconds": 3600, "masterValidityInSeconds": 14400,
-        "sessionId": id, "parameters": [], "sessionInfo": {} });
-    Json(json!({ "data": data, "code": null, "message": null, "success": true })).into_response()
+    accepted(&json!({ "token": token, "masterToken": format!("master-{id}"), "validityInSeconds": 3600, "masterValidityInSeconds": 14400,
+        "sessionId": id, "parameters": [], "sessionInfo": {} }))
 }
 
 /// A new token for a session: the body names the old one.
-async fn renew(Known(shared): Known<Arc<Shared>>, method: Method, uri: Uri, headers: HeaderMap, body: Bytes) -> Response {
+async fn renew(Known(shared): Known<Arc<Shared>>, asked: Asked) -> Response {
     let mut state = shared.lock();
-    let (body, master) = record(&mut state, &method, &uri, &headers, &body);
-    let old = body["oldSessionToken"].as_str().unwrap_or_default().to_owned();
-    let Some(session) = state.sessions.remove(&old).filter(|session| master == format!("master-{}", session.id)) else {
-        return refused("390111", "Session no longer exists. New login required to access the service.");
+    let (old, master) = (asked.body["oldSessionToken"].as_str().unwrap_or_default().to_owned(), &asked.token);
+    let Some(session) = state.sessions.remove(&old).filter(|session| *master == format!("master-{}", session.id)) else {
+        return unknown();
     };
     let token = format!("{old}-renewed");
     state.sessions.insert(token.clone(), Session { expired: false, ..session });
-    Json(json!({ "data": { "sessionToken": token, "masterToken": master, "validityInSecondsST": 3600 }, "success": true })).into_response()
+    accepted(&json!({ "sessionToken": token, "masterToken": master, "validityInSecondsST": 3600 }))
 }
 
 /// Heartbeat, and the end of a session.
-async fn session(Known(shared): Known<Arc<Shared>>, method: Method, uri: Uri, headers: HeaderMap, body: Bytes) -> Response {
-    let mut state = shared.lock();
-    let (_, token) = record(&mut state, &method, &uri, &headers, &body);
-    if let Some(refusal) = session_refused(&state, &token) {
-        return refusal;
-    }
-    if parameter(&uri, "delete").as_deref() == Some("true")
-        && let Some(session) = state.sessions.get_mut(&token)
+async fn session(Known(shared): Known<Arc<Shared>>, asked: OfSession) -> Response {
+    if asked.parameter("delete").as_deref() == Some("true")
+        && let Some(session) = shared.lock().sessions.get_mut(&asked.token)
     {
         session.closed = true;
     }
-    Json(json!({ "data": null, "code": null, "message": null, "success": true })).into_response()
+    accepted(&Value::Null)
 }
 
 // ---------------------------------------------------------------- statements
@@ -145,25 +94,20 @@ enum Next {
     Answer(Response),
     Wait(usize),
     Cut,
+    Leave(Response),
 }
 
-async fn submit(
-    Known(shared): Known<Arc<Shared>>,
-    ConnectInfo(line): ConnectInfo<Line>,
-    method: Method,
-    uri: Uri,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Response {
-    let host = headers.get("host").map(|host| String::from_utf8_lossy(host.as_bytes()).into_owned()).unwrap_or_default();
-    let next = {
-        let mut state = shared.lock();
-        let (body, token) = record(&mut state, &method, &uri, &headers, &body);
-        take(&mut state, &token, &parameter(&uri, "requestId").unwrap_or_default(), &body, &host)
-    };
+async fn submit(Known(shared): Known<Arc<Shared>>, ConnectInfo(line): ConnectInfo<Line>, asked: OfSession) -> Response {
+    let host = asked.host();
+    let next = take(&mut shared.lock(), &asked);
     shared.changed.notify_waiters();
     match next {
         Next::Answer(response) => response,
+        Next::Leave(response) => {
+            shared.leaves.notify_one();
+            shared.left.notified().await;
+            ([("connection", "close")], response).into_response()
+        }
         Next::Cut => {
             line.cut();
             StatusCode::OK.into_response()
@@ -177,14 +121,12 @@ async fn submit(
 }
 
 /// Executes a statement, unless the same request was here before.
-fn take(state: &mut State, token: &str, request_id: &str, body: &Value, host: &str) -> Next {
-    if let Some(refusal) = session_refused(state, token) {
-        return Next::Answer(refusal);
-    }
+fn take(state: &mut State, asked: &Asked) -> Next {
+    let request_id = asked.parameter("requestId").unwrap_or_default();
     let known = state.executions.iter().position(|execution| execution.query.request_id == request_id);
     let place = match known {
         Some(place) => place,
-        None => match execute(state, token, request_id, body) {
+        None => match execute(state, asked, &request_id) {
             Ok(place) => place,
             Err(response) => return Next::Answer(*response),
         },
@@ -197,28 +139,31 @@ fn take(state: &mut State, token: &str, request_id: &str, body: &Value, host: &s
     if std::mem::take(&mut reply.loses_answer) {
         return Next::Cut;
     }
+    let leaves = std::mem::take(&mut reply.leaves);
     if reply.asynchronous && !state.released {
-        return Next::Answer(in_progress(&state.executions[place].query.id, "333334"));
+        let response = in_progress(&state.executions[place].query.id, "333334");
+        return if leaves { Next::Leave(response) } else { Next::Answer(response) };
     }
     if state.executions[place].reply.stalls && !state.released {
         return Next::Wait(place);
     }
-    Next::Answer(result(state, place, host))
+    Next::Answer(result(state, place, &asked.host()))
 }
 
-fn execute(state: &mut State, token: &str, request_id: &str, body: &Value) -> Result<usize, Box<Response>> {
+fn execute(state: &mut State, asked: &Asked, request_id: &str) -> Result<usize, Box<Response>> {
+    let body = &asked.body;
     let sql = body["sqlText"].as_str().unwrap_or_default().to_owned();
     let reply = state.reply_to(&sql);
     if reply.unavailable > 0 {
         return Err(unavailable().into());
     }
     let number = state.executions.len() + 1;
-    let Some(session) = state.sessions.get_mut(token) else {
-        return Err(refused("390111", "Session no longer exists. New login required to access the service.").into());
+    let Some(session) = state.sessions.get_mut(&asked.token) else {
+        return Err(unknown().into());
     };
     if reply.expired {
         session.expired = true;
-        return Err(refused("390112", "Your session has expired. Please login again.").into());
+        return Err(expired().into());
     }
     if let Some(tag) = tag_set_by(&sql) {
         session.tag = tag;
@@ -249,20 +194,8 @@ fn in_progress(id: &str, code: &str) -> Response {
     Json(json!({ "data": data, "code": code, "message": "Query execution in progress.", "success": true })).into_response()
 }
 
-async fn poll(
-    Known(shared): Known<Arc<Shared>>,
-    Path(id): Path<String>,
-    method: Method,
-    uri: Uri,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Response {
-    let host = headers.get("host").map(|host| String::from_utf8_lossy(host.as_bytes()).into_owned()).unwrap_or_default();
+async fn poll(Known(shared): Known<Arc<Shared>>, Path(id): Path<String>, asked: OfSession) -> Response {
     let mut state = shared.lock();
-    let (_, token) = record(&mut state, &method, &uri, &headers, &body);
-    if let Some(refusal) = session_refused(&state, &token) {
-        return refusal;
-    }
     let Some(place) = state.find(&id) else {
         return refused("000709", &format!("Statement {id} not found"));
     };
@@ -272,55 +205,40 @@ async fn poll(
         return unavailable();
     }
     if std::mem::take(&mut reply.expires_at_poll) {
-        state.sessions.entry(token).and_modify(|session| session.expired = true);
-        return refused("390112", "Your session has expired. Please login again.");
+        state.sessions.entry(asked.token.clone()).and_modify(|session| session.expired = true);
+        return expired();
     }
     if state.is_running(place) {
         let polls = &mut state.executions[place].reply.polls;
         *polls = if *polls == u32::MAX { *polls } else { *polls - 1 };
         return in_progress(&id, "333333");
     }
-    result(&state, place, &host)
+    result(&state, place, &asked.host())
 }
 
-async fn abort(Known(shared): Known<Arc<Shared>>, method: Method, uri: Uri, headers: HeaderMap, body: Bytes) -> Response {
-    let response = {
+async fn abort(Known(shared): Known<Arc<Shared>>, asked: OfSession) -> Response {
+    let request_id = asked.body["requestId"].as_str().unwrap_or_default().to_owned();
+    {
         let mut state = shared.lock();
-        let (body, token) = record(&mut state, &method, &uri, &headers, &body);
-        if let Some(refusal) = session_refused(&state, &token) {
-            return refusal;
-        }
-        let request_id = body["requestId"].as_str().unwrap_or_default().to_owned();
         let place = state.executions.iter().position(|execution| execution.query.request_id == request_id);
         if place.is_none_or(|place| !state.is_running(place)) {
             return refused("000605", "Identified SQL statement is not currently executing.");
         }
         state.aborted.insert(request_id);
-        Json(json!({ "data": null, "code": null, "message": null, "success": true })).into_response()
-    };
+    }
     shared.changed.notify_waiters();
-    response
+    accepted(&Value::Null)
 }
 
-async fn monitor(
-    Known(shared): Known<Arc<Shared>>,
-    Path(id): Path<String>,
-    method: Method,
-    uri: Uri,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Response {
-    let mut state = shared.lock();
-    let (_, token) = record(&mut state, &method, &uri, &headers, &body);
-    session_refused(&state, &token).unwrap_or_else(|| Json(state.monitored(&id)).into_response())
+async fn monitor(Known(shared): Known<Arc<Shared>>, Path(id): Path<String>, _: OfSession) -> Response {
+    Json(shared.lock().monitored(&id)).into_response()
 }
 
 /// Snowpipe is told of files: what it is told is among the requests.
-async fn insert_files(Known(shared): Known<Arc<Shared>>, method: Method, uri: Uri, headers: HeaderMap, body: Bytes) -> Response {
+async fn insert_files(Known(shared): Known<Arc<Shared>>, asked: Asked) -> Response {
     let mut state = shared.lock();
-    record(&mut state, &method, &uri, &headers, &body);
     if state.script.refused_inserts.is_empty() {
-        return Json(json!({ "requestId": parameter(&uri, "requestId"), "status": "success" })).into_response();
+        return Json(json!({ "requestId": asked.parameter("requestId"), "status": "success" })).into_response();
     }
     let (status, message) = state.script.refused_inserts.remove(0);
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
@@ -353,7 +271,7 @@ fn result(state: &State, place: usize, host: &str) -> Response {
         data["chunks"] = json!(chunks);
         data["chunkHeaders"] = json!({ KEY_HEADER: KEY, "x-amz-server-side-encryption-customer-algorithm": "AES256" });
     }
-    Json(json!({ "data": data, "code": null, "message": null, "success": true })).into_response()
+    accepted(&data)
 }
 
 /// A column of the protocol from `text` or `fixed(12,2)`.
@@ -387,18 +305,10 @@ fn chunk_entry(id: &str, number: usize, rows: &[Vec<Option<String>>], host: &str
         "uncompressedSize": text.len(), "compressedSize": gzipped(&text).len() })
 }
 
-async fn chunk(
-    Known(shared): Known<Arc<Shared>>,
-    Path((id, number)): Path<(String, usize)>,
-    method: Method,
-    uri: Uri,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Response {
+async fn chunk(Known(shared): Known<Arc<Shared>>, Path((id, number)): Path<(String, usize)>, asked: Asked) -> Response {
     let (stalls, response) = {
         let mut state = shared.lock();
-        record(&mut state, &method, &uri, &headers, &body);
-        if headers.get(KEY_HEADER).is_none_or(|key| key != KEY) {
+        if asked.headers.get(KEY_HEADER).is_none_or(|key| key != KEY) {
             return (StatusCode::FORBIDDEN, "the key header is missing").into_response();
         }
         let Some(place) = state.find(&id) else {

@@ -110,6 +110,7 @@ pub struct Reply {
     pub(super) unavailable: u32,
     pub(super) unavailable_after: u32,
     pub(super) unavailable_polls: u32,
+    pub(super) leaves: bool,
     pub(super) expired: bool,
     pub(super) expires_at_poll: bool,
 }
@@ -128,6 +129,7 @@ impl Reply {
             unavailable: 0,
             unavailable_after: 0,
             unavailable_polls: 0,
+            leaves: false,
             expired: false,
             expires_at_poll: false,
         }
@@ -243,6 +245,14 @@ impl Reply {
     #[must_use]
     pub const fn polls_unavailable(mut self, times: u32) -> Self {
         self.unavailable_polls = times;
+        self
+    }
+
+    /// Answers 333334; then nobody listens any more, for a moment: whoever polls cannot connect.
+    #[must_use]
+    pub const fn server_leaves_before_the_poll(mut self) -> Self {
+        self.asynchronous = true;
+        self.leaves = true;
         self
     }
 

@@ -39,11 +39,15 @@ pub(super) struct State {
 pub(super) struct Shared {
     state: Mutex<State>,
     pub(super) changed: Notify,
+    /// The server goes away for a while.
+    pub(super) leaves: Notify,
+    /// It has.
+    pub(super) left: Notify,
 }
 
 impl Shared {
     pub(super) fn new(script: Script) -> Self {
-        Self { state: Mutex::new(State { script, ..State::default() }), changed: Notify::new() }
+        Self { state: Mutex::new(State { script, ..State::default() }), ..Self::default() }
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {

@@ -1,5 +1,8 @@
 //! Loads by the built `errand`: every mode, each row once, what is refused, and the ledger beside the data.
 
+use errand_engine::clock::Clock;
+use errand_model::value::ColumnType;
+
 use super::site::{Place, Site};
 
 const DAYS: [&str; 2] = ["2026-01-05", "2026-01-06"];
@@ -163,7 +166,7 @@ fn names(site: &Site, sql: &str) -> String {
             .enumerate()
             .map(|(at, part)| if at % 2 == 1 { format!("\"{}\"", part.to_uppercase()) } else { part.to_owned() })
             .collect(),
-        Place::Duckdb | Place::Postgres(_) => sql.to_owned(),
+        Place::Duckdb | Place::Postgres(_) | Place::Redshift(_) => sql.to_owned(),
     }
 }
 
@@ -256,4 +259,19 @@ pub(crate) async fn rows_are_exported(site: &Site) {
     let written = std::fs::read_to_string(site.project.path("data/out.csv")).expect("it is there");
     assert_eq!(written.to_lowercase(), "id,name\n1,a\n2,\"b, \"\"c\"\"\"\n3,\n4,\"\"\n");
     assert_eq!(site.project.run(DAYS[0]).ok().how("out"), "already_done");
+}
+
+/// A moment that is ten hours old is that also where the clock on the wall is fourteen hours ahead.
+pub(crate) async fn freshness_compares_instants(site: &Site) {
+    let kind = (site.capabilities().type_name)(ColumnType::Timestamptz);
+    site.execute(&format!("CREATE TABLE t (seen {kind})"));
+    let wall = Clock::system().now() + jiff::SignedDuration::from_hours(14 - 10);
+    site.execute(&format!("INSERT INTO t VALUES ('{}+14:00')", wall.strftime("%Y-%m-%d %H:%M:%S")));
+    let fresh = |max_age: &str| {
+        let expect = format!("[{{ freshness: {{ column: seen, max_age: {max_age} }} }}]");
+        site.project.steps(&format!("\n  - id: s\n    check: {{ query: select seen from t, expect: {expect} }}\n"));
+        site.project.run(DAYS[0])
+    };
+    let _ = fresh("12h").ok();
+    let _ = fresh("1h").fails(12, "check::failed");
 }

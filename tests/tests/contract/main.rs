@@ -1,17 +1,21 @@
 //! The contract of warehouses: one function for each behaviour, one test for each behaviour and warehouse.
 //!
 //! A behaviour takes a [`site::Site`], which is a warehouse with a database of its own. Which servers are asked is told by the environment
-//! alone (`tests/README.md`): the services of this machine, or an account.
+//! alone (`tests/README.md`): the services of this machine, or an account. The module `redshift` needs a cluster, which no machine of tests has:
+//! the profile `redshift` of nextest chooses it, and the others leave it out.
 #![allow(clippy::panic, reason = "a helper that cannot do its work fails the test that asked for it")]
 #![allow(clippy::future_not_send, reason = "each test runs its one future where it is")]
 
+mod cluster;
 mod connection;
+mod in_place;
 mod load;
 mod publish;
 mod race;
 mod session;
 mod site;
 mod snowflake_protocol;
+mod snowflake_step;
 mod values;
 
 /// One test for each behaviour named, in a module of the warehouse's name.
@@ -40,7 +44,7 @@ macro_rules! whole_contract {
                 says_that_an_object_is_missing
                 says_that_a_constraint_is_broken
                 says_that_a_value_does_not_fit
-                a_transaction_that_was_overtaken_conflicts
+                a_transaction_that_was_overtaken_loses_no_update
                 a_rollback_undoes_what_was_written
                 a_transaction_is_not_seen_before_its_commit
                 definitions_belong_to_transactions_as_its_capabilities_say
@@ -84,10 +88,13 @@ macro_rules! whole_contract {
                 a_failure_in_sql_names_file_and_line
                 a_table_is_materialized_from_a_select
                 rows_are_exported
+                freshness_compares_instants
             }
             race {
                 of_two_writers_of_one_load_one_writes
                 the_slower_of_two_runners_is_fenced
+                a_file_is_appended_by_one_of_two_loads
+                attempts_of_one_run_are_two_writers
                 steps_run_side_by_side
             }
             $($group { $($behaviour)+ })+
@@ -109,6 +116,7 @@ whole_contract! { postgres:
     race {
         two_runs_of_one_interval_load_once
         a_run_waits_for_the_one_that_holds_the_interval
+        keys_of_two_loads_at_once_are_there_once
     }
     publish {
         replace_keeps_views_and_grants
@@ -118,5 +126,28 @@ whole_contract! { postgres:
 
 whole_contract! { snowflake:
     session { a_lock_that_stays_taken_times_out }
+    race { two_runs_of_one_interval_load_once }
+}
+
+// Files lie in a bucket that tests write to as they please, which no account has.
+contract! { stand_in:
+    in_place {
+        text_is_loaded_in_place
+        parquet_is_loaded_in_place
+        parquet_of_other_types_is_parsed
+        files_with_other_headers_and_gzip_are_loaded_in_place
+        a_bad_number_of_fields_names_file_and_row
+        too_few_fields_and_returns_within_lines_are_parsed
+        text_elsewhere_goes_as_parts
+        the_same_rows_come_on_every_way
+        what_snowflake_reads_otherwise_is_parsed
+        a_file_in_place_is_loaded_once
+        a_file_that_changes_meanwhile_fails_the_step
+        without_rights_on_the_files_they_are_carried
+    }
+}
+
+// Keys are not enforced, and no setting bounds the wait for a lock: the step's own time does.
+whole_contract! { redshift:
     race { two_runs_of_one_interval_load_once }
 }

@@ -11,14 +11,17 @@ use errand_engine::warehouse::{self, Budget, Capabilities, Purpose, Session, Sur
 use errand_model::failure::Failure;
 use errand_model::job::{Environment, TableName};
 use errand_model::validate;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
+
+use super::cluster;
 
 /// Which warehouse, and what keeps its database.
 pub(crate) enum Place {
     Duckdb,
     Postgres(postgres::Database),
     Snowflake(snowflake::Database),
+    Redshift(cluster::Database),
 }
 
 /// One warehouse under test. Its database vanishes with it.
@@ -29,13 +32,17 @@ pub(crate) struct Site {
     secrets: Secrets,
 }
 
-/// The variables that the S3 client needs.
-const KEYS: [(&str, &str); 3] = [("AWS_ACCESS_KEY_ID", "testing"), ("AWS_SECRET_ACCESS_KEY", "testing"), ("AWS_REGION", "us-east-1")];
+/// The variable from which `errand` takes the secret `warehouse_password`.
+pub(crate) const SECRET: &str = "ERRAND_SECRET_WAREHOUSE_PASSWORD";
+/// Longest run of `errand` here.
+const RUN: Duration = Duration::from_secs(100);
+/// Longest run in an account, which may be far away and asleep.
+const RUN_IN_ACCOUNT: Duration = Duration::from_secs(600);
 
 impl Site {
     /// DuckDB: a file of the project.
     pub(crate) fn duckdb() -> Self {
-        Self::new(Place::Duckdb, "duckdb: { path: state/warehouse.duckdb }", &[], "")
+        Self::new(Place::Duckdb, &json!({ "duckdb": { "path": "state/warehouse.duckdb" } }), String::new(), None)
     }
 
     /// Postgres: a database of its own.
@@ -64,15 +71,15 @@ impl Site {
             "host": host, "port": config.get_ports().first().copied().unwrap_or(5432), "database": config.get_dbname(),
             "user": config.get_user(), "password": { "secret": "warehouse_password" }, "tls": "disable",
         } });
-        Self::new(Place::Postgres(database), &inner(&connection), &[("WAREHOUSE_PASSWORD", password)], "")
+        Self::new(Place::Postgres(database), &connection, password, None)
     }
 
-    /// Snowflake, or what stands in for it: a database and a bucket behind a stage.
+    /// Snowflake, or what stands in for it: a database, and a folder behind a stage.
     pub(crate) fn snowflake() -> Self {
-        let (database, bucket) = (snowflake::Database::create(), s3::Bucket::create());
-        let prefix = "staged/";
-        database.execute(&[&format!("CREATE STAGE ERRAND_STAGE URL = 's3://{}/{prefix}'", bucket.name())]);
+        let (database, folder) = (snowflake::Database::create(), snowflake_folder());
         let settings = database.settings().clone();
+        let through = settings.integration.as_ref().map_or_else(String::new, |name| format!(" STORAGE_INTEGRATION = {name}"));
+        database.execute(&[&format!("CREATE STAGE ERRAND_STAGE URL = '{}'{through}", folder.url())]);
         let (key, secret) = match (&settings.password, &settings.private_key, &settings.token) {
             (Some(password), ..) => ("password", password.clone()),
             (None, Some(file), _) => ("private_key", std::fs::read_to_string(file).expect("the private key can be read")),
@@ -82,47 +89,40 @@ impl Site {
         let mut connection = json!({ "snowflake": {
             "account": settings.account, "user": settings.user, key: { "secret": "warehouse_password" }, "role": settings.role,
             "compute_warehouse": settings.warehouse, "database": settings.database, "schema": settings.schema,
-            "stage": format!("@{}.PUBLIC.ERRAND_STAGE", settings.database), "staging": "staging",
+            "stage": format!("@{}.{}.ERRAND_STAGE", settings.database, settings.schema), "staging": "staging",
         } });
         if let Some(host) = settings.host {
             connection["snowflake"]["host"] = json!(host);
         }
-        let staging = json!({ "bucket": bucket.name(), "prefix": prefix, "region": services::s3_region(), "endpoint": bucket.endpoint() });
-        let staging = format!("      staging: {{ \"s3\": {staging} }}\n");
-        Self::new(Place::Snowflake(database), &inner(&connection), &[("WAREHOUSE_PASSWORD", secret)], &staging)
+        Self::new(Place::Snowflake(database), &connection, secret, Some(&folder.connection()))
     }
 
-    fn new(place: Place, connection: &str, secrets: &[(&str, String)], others: &str) -> Self {
-        let yaml = format!(
-            "version: 1
-default_environment: local
-environments:
-  local:
-    connections:
-      warehouse: {{ {connection} }}
-      lake: {{ directory: {{ path: data }} }}
-      state: {{ directory: {{ path: state }} }}
-{others}    reports: {{ connection: state, path: runs }}
-contacts:
-  team: {{ email: {{ to: [team@example.com] }} }}
-"
-        );
-        let mut errand = Errand::new().deadline(Duration::from_secs(100));
-        let mut known = Vec::new();
-        for (name, value) in secrets {
-            errand = errand.env(&format!("ERRAND_SECRET_{name}"), value.clone());
-            known.push((format!("ERRAND_SECRET_{name}"), value.clone()));
+    /// What stands in for Snowflake on this machine.
+    pub(crate) fn stand_in() -> Self {
+        Self::snowflake()
+    }
+
+    /// Redshift: a database of a cluster, and a folder of a bucket that it reaches.
+    pub(crate) fn redshift() -> Self {
+        let database = cluster::Database::create();
+        let (connection, password, staging) = (database.connection(), database.password(), database.staging());
+        Self::new(Place::Redshift(database), &connection, password, Some(&staging))
+    }
+
+    fn new(place: Place, connection: &Value, secret: String, staging: Option<&Value>) -> Self {
+        let deadline = if is_account(&place) { RUN_IN_ACCOUNT } else { RUN };
+        let mut errand = Errand::new().deadline(deadline);
+        if !secret.is_empty() {
+            errand = errand.env(SECRET, secret.clone());
         }
-        for (name, value) in KEYS {
+        for (name, value) in staging.map(|_| services::s3_credentials()).unwrap_or_default() {
             errand = errand.env(name, value);
         }
-        let project = Project::within(errand);
-        project.write("errand.yaml", &yaml);
-        let mut problems = Vec::new();
-        let parsed = validate::project(&yaml, "errand.yaml", &mut problems).unwrap_or_else(|| panic!("{problems:?}\n{yaml}"));
-        let environment = parsed.environments.into_values().next().expect("the project has an environment");
-        let secrets = Secrets::new(known, project.path("secrets"));
-        Self { place, project, environment, secrets }
+        let files = Project::within(errand);
+        let yaml = project(connection, staging);
+        files.write("errand.yaml", &yaml);
+        let secrets = Secrets::new([(SECRET.to_owned(), secret)], files.path("secrets"));
+        Self { place, project: files, environment: environment(&yaml), secrets }
     }
 
     /// The warehouse, opened as the engine does.
@@ -131,6 +131,7 @@ contacts:
         let surroundings = Surroundings {
             environment: &self.environment,
             state_dir: &directory,
+            repository: &directory,
             secrets: &self.secrets,
             budget: Budget { memory_bytes: 512 << 20 },
         };
@@ -142,7 +143,8 @@ contacts:
         warehouse::capabilities(&self.environment.connections["warehouse"]).expect("a warehouse")
     }
 
-    /// Whether a stand-in answers for Snowflake. It keeps whole numbers in 64 bits, and loads columns by upper-cased names.
+    /// Whether a stand-in answers for Snowflake. It keeps whole numbers in 64 bits, loads columns by upper-cased names, and lets a transaction
+    /// see what was there at its first statement.
     pub(crate) fn is_stand_in(&self) -> bool {
         matches!(&self.place, Place::Snowflake(database) if database.settings().host.is_some())
     }
@@ -154,6 +156,7 @@ contacts:
             Place::Duckdb => text_rows(&self.project.warehouse(), sql),
             Place::Postgres(database) => database.rows(sql),
             Place::Snowflake(database) => database.rows(sql),
+            Place::Redshift(database) => database.rows(sql),
         }
     }
 
@@ -176,6 +179,7 @@ contacts:
             }
             Place::Postgres(database) => database.execute(sql),
             Place::Snowflake(database) => database.execute(&[sql]),
+            Place::Redshift(database) => drop(database.rows(sql)),
         }
     }
 
@@ -183,8 +187,9 @@ contacts:
     #[track_caller]
     pub(crate) fn tables(&self) -> Vec<String> {
         let schema = match &self.place {
-            Place::Duckdb => "main",
-            Place::Postgres(_) | Place::Snowflake(_) => "public",
+            Place::Duckdb => "main".to_owned(),
+            Place::Postgres(_) | Place::Redshift(_) => "public".to_owned(),
+            Place::Snowflake(database) => database.settings().schema.to_lowercase(),
         };
         self.rows(&format!(
             "SELECT lower(table_name) AS n FROM information_schema.tables WHERE lower(table_schema) = '{schema}' ORDER BY n"
@@ -192,10 +197,43 @@ contacts:
     }
 }
 
-/// The one key of a JSON object, as the inside of a flow mapping of YAML.
-fn inner(value: &serde_json::Value) -> String {
-    let text = value.to_string();
-    text[1..text.len() - 1].to_owned()
+/// Where the parts of a stage lie: in a bucket of the test's own where a stand-in answers, else in that of the account.
+fn snowflake_folder() -> s3::Folder {
+    if services::snowflake().host.is_some() { s3::Folder::create() } else { s3::Folder::of_account() }
+}
+
+fn is_account(place: &Place) -> bool {
+    match place {
+        Place::Duckdb | Place::Postgres(_) => false,
+        Place::Snowflake(database) => database.settings().host.is_none(),
+        Place::Redshift(_) => true,
+    }
+}
+
+/// A project file with the connection `warehouse`, and another one called `staging` where there is one.
+pub(crate) fn project(connection: &Value, staging: Option<&Value>) -> String {
+    let staging = staging.map(|staging| format!("      staging: {staging}\n")).unwrap_or_default();
+    format!(
+        "version: 1
+default_environment: local
+environments:
+  local:
+    connections:
+      warehouse: {connection}
+      lake: {{ directory: {{ path: data }} }}
+      state: {{ directory: {{ path: state }} }}
+{staging}    reports: {{ connection: state, path: runs }}
+contacts:
+  team: {{ email: {{ to: [team@example.com] }} }}
+"
+    )
+}
+
+/// The only environment of a project file.
+pub(crate) fn environment(yaml: &str) -> Environment {
+    let mut problems = Vec::new();
+    let parsed = validate::project(yaml, "errand.yaml", &mut problems).unwrap_or_else(|| panic!("{problems:?}\n{yaml}"));
+    parsed.environments.into_values().next().expect("the project has an environment")
 }
 
 /// A purpose with nothing special.

@@ -1,7 +1,7 @@
 //! The driver of Snowflake against the scripted server: what accounts do rarely. Nothing is executed twice.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use e2e::snowflake_server::{Reply, Script, SnowflakeServer};
 use errand_engine::secret::Secrets;
@@ -35,10 +35,11 @@ async fn open(server: &SnowflakeServer) -> Box<dyn Warehouse> {
         staging: None,
         host: Some(server.url()),
     }));
-    let environment = Environment { connections: BTreeMap::new(), reports: None };
+    let environment = Environment { connections: BTreeMap::new(), reports: None, aws: None };
     let surroundings = Surroundings {
         environment: &environment,
         state_dir: "/nowhere".as_ref(),
+        repository: "/nowhere".as_ref(),
         secrets: &secrets,
         budget: Budget { memory_bytes: 64 << 20 },
     };
@@ -87,6 +88,22 @@ async fn a_chunk_that_does_not_come_can_be_cancelled() {
 }
 
 #[tokio::test]
+async fn a_chunk_that_does_not_come_is_a_lost_connection() {
+    let server = with_records(Script::new().on("SELECT 42", Reply::numbers(10).chunks_of(3).chunks_stall()));
+    let warehouse = open(&server).await;
+    let purpose = Purpose { statement_timeout: Some(Duration::from_millis(300)), ..purpose() };
+    let mut session = warehouse.session(&purpose).await.expect("a session");
+    let begun = Instant::now();
+    let failure = is_failure(session.query("SELECT 42", 1000).await, "warehouse::connection_lost");
+    assert_eq!(failure.kind, FailureKind::Transient);
+    assert!(failure.message.contains("nothing came within 1.2 s") && failure.help.is_some(), "{failure:?}");
+    ended_within(begun, 10);
+    assert_eq!((server.executions("SELECT 42"), server.requests_to("/chunks/").len()), (1, 3));
+    let put = Box::new(|_| Ok(()));
+    is_failure(session.read("SELECT 42 AS again", put).await, "warehouse::connection_lost");
+}
+
+#[tokio::test]
 async fn a_session_that_expires_in_mid_poll_loses_no_statement() {
     let server = with_records(Script::new().on("INSERT", Reply::affected("inserted", 3).session_expires_at_poll()));
     let mut session = begin(&server).await;
@@ -116,6 +133,65 @@ async fn a_session_that_expires_inside_a_transaction_ends_it() {
     assert_eq!(failure.kind, FailureKind::Transient);
     session.rollback().await.expect("nothing is open");
     assert_eq!(server.executions("UPDATE"), 1, "half of a transaction is not sent to another session");
+}
+
+/// What `USE`, `SET` and temporary tables leave is in no other session: the next statement could mean another table there.
+#[tokio::test]
+async fn a_session_that_is_bound_by_a_statement_is_not_replaced() {
+    for bound in ["USE SCHEMA other", "set x = 1", "ALTER SESSION SET TIMEZONE = 'UTC'", "create temp table u (a int)", "CREATE SCHEMA s"] {
+        let server = with_records(Script::new().on("INSERT", Reply::affected("inserted", 1)));
+        let mut session = begin(&server).await;
+        session.execute(bound).await.expect("executed");
+        server.expire_sessions();
+        let failure = is_failure(session.execute("INSERT INTO t SELECT 1").await, "warehouse::connection_lost");
+        assert!(failure.message.contains("`USE`"), "{failure}");
+        assert_eq!(server.executions("INSERT"), 0, "{bound}");
+    }
+    let server = with_records(Script::new().on("INSERT", Reply::affected("inserted", 1)));
+    let mut session = begin(&server).await;
+    for sql in ["CREATE SCHEMA IF NOT EXISTS \"RAW\"", "USE SCHEMA \"PUBLIC\""] {
+        session.execute(sql).await.expect("executed");
+    }
+    server.expire_sessions();
+    assert_eq!(session.execute("INSERT INTO t SELECT 1").await, Ok(1), "it went back to where it began");
+}
+
+/// The server took the statement and said its id; then nobody answers, so nobody may send it again.
+#[tokio::test]
+async fn a_statement_that_was_taken_is_not_sent_again_when_the_server_cannot_be_reached() {
+    let server = with_records(Script::new().on("INSERT", Reply::affected("inserted", 2).server_leaves_before_the_poll()));
+    assert_eq!(begin(&server).await.execute("INSERT INTO t SELECT 1").await, Ok(2), "the records know it");
+    assert_eq!(server.executions("INSERT"), 1);
+}
+
+/// A commit in a session that ended, which the records do not show yet: another session has nothing to commit.
+#[tokio::test]
+async fn a_commit_that_the_records_do_not_show_is_not_sent_again() {
+    let none = Reply::rows(&RECORDS.map(|name| (name, "text")), &[]);
+    let script = Script::new().on("COMMIT", Reply::done().session_expires_at_poll()).on("QUERY_HISTORY", none);
+    let server = SnowflakeServer::start(script);
+    let mut session = begin(&server).await;
+    for sql in ["BEGIN TRANSACTION", "INSERT INTO t SELECT 1"] {
+        session.execute(sql).await.unwrap_or_else(|failure| panic!("{sql}: {failure}"));
+    }
+    is_failure(session.execute("COMMIT").await, "warehouse::connection_lost");
+    assert_eq!(server.executions("COMMIT"), 1);
+}
+
+/// It may have taken effect: whoever sent it asks the ledger.
+#[tokio::test]
+async fn a_commit_that_is_cancelled_is_an_outcome_that_is_not_known() {
+    let server = with_records(Script::new().on("COMMIT", Reply::done().runs_until_released()));
+    let (warehouse, cancelled) = (open(&server).await, CancellationToken::new());
+    let mut session = warehouse.session(&Purpose { cancelled: cancelled.clone(), ..purpose() }).await.expect("a session");
+    session.execute("BEGIN TRANSACTION").await.expect("begun");
+    let (result, ()) = tokio::join!(session.execute("COMMIT"), async {
+        while server.executions("COMMIT") == 0 {
+            tokio::task::yield_now().await;
+        }
+        cancelled.cancel();
+    });
+    assert_eq!(is_failure(result, "warehouse::connection_lost").kind, FailureKind::Transient);
 }
 
 #[tokio::test]

@@ -2,6 +2,9 @@
 //!
 //! Needs an S3 server: `ERRAND_TEST_S3_ENDPOINT`, which `tests/services start` starts.
 
+mod connection;
+mod staging;
+
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::Path;
