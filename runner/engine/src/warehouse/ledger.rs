@@ -108,7 +108,7 @@ pub async fn ensure_schema(session: &mut dyn Session, schema: &str) -> Result<()
 async fn patiently(session: &mut dyn Session, sql: &str) -> Result<(), Failure> {
     for _ in 0..CONFLICTS {
         match session.execute(sql).await {
-            Err(failure) if matches!(failure.code.as_str(), "warehouse::conflict" | "warehouse::duplicate_key") => {
+            Err(failure) if matches!(failure.code.as_str(), "warehouse::conflict" | "warehouse::duplicate_key" | "warehouse::refused") => {
                 tokio::task::yield_now().await;
             }
             result => return result.map(|_| ()),

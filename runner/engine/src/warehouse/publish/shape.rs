@@ -5,6 +5,7 @@ use errand_model::failure::{Failure, FailureKind};
 use errand_model::value::ColumnType;
 
 use super::{Staged, VALID_FROM, VALID_TO, Way, find};
+use crate::warehouse::ledger::lost_to_another;
 use crate::warehouse::{Session, TableColumn, quote_exact};
 
 /// Makes the target fit the staging table, with DDL.
@@ -25,7 +26,10 @@ pub async fn shape(session: &mut dyn Session, staged: &Staged<'_>) -> Result<(),
             list.extend([VALID_FROM, VALID_TO].map(|name| format!("{name} {moment}")));
         }
         let sql = format!("CREATE TABLE {} ({})", capabilities.quote_table(staged.target), list.join(", "));
-        return session.execute(&sql).await.map(|_| ());
+        let Err(failure) = session.execute(&sql).await else { return Ok(()) };
+        // Where DDL belongs to no transaction, another runner may have made it meanwhile: the next attempt finds it.
+        let is_there = !capabilities.transactional_ddl && session.columns(staged.target).await?.is_some();
+        return Err(if is_there { lost_to_another() } else { failure });
     };
     for column in &columns {
         match find(&target, &column.name) {
