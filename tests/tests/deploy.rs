@@ -121,6 +121,10 @@ fn schedules_come_change_and_go_with_their_jobs() {
     let input: Value = serde_json::from_str(target["Input"].as_str().expect("a text")).expect("JSON");
     assert_eq!((&input["ref"], &input["scheduled_at"]), (&first.as_str().into(), &"<aws.scheduler.scheduled-time>".into()));
     assert_eq!(stage.deployment()["commit"], first.as_str());
+    // The watchdog starts missed intervals with what the schedule sends.
+    let jobs = &stage.deployment()["jobs"];
+    assert_eq!((&jobs["orders"]["order"], &jobs["by_hand"]["order"]), (&input, &Value::Null));
+    assert_eq!(jobs["orders"]["concurrency"], json!({ "group": "orders", "limit": 1 }));
     assert_eq!(stage.deploy(), [0, 0, 0, 2]);
     let before = stage.deployment();
 
@@ -244,6 +248,28 @@ fn a_failed_run_is_started_again_under_the_next_number_and_its_failure_is_told()
 }
 
 #[test]
+fn a_run_that_left_its_work_undone_is_no_reason_not_to_start_it() {
+    let stage = Stage::new();
+    stage.job("orders", DAILY);
+    stage.repository.commit("a job");
+    let ended = |outcome: &str, done: bool| {
+        let output = json!({ "version": 1, "outcome": outcome, "done": done, "report": "", "note": "run `x` works on it" });
+        execution("SUCCEEDED", &json!({ "output": output.to_string() }))
+    };
+    stage.aws.next("DescribeExecution", [ended("skipped", false), ended("duplicate", false), NONE]);
+    stage.aws.next("StartExecution", [Reply::Json(json!({ "executionArn": format!("{EXECUTIONS}:x"), "startDate": 1.0 }))]);
+    let start = ["start", "orders", "--interval", "2026-11-19"];
+    let started = stage.errand(&start).expect_code(0).stdout;
+    assert!(started.trim().ends_with("-3"), "{started}");
+    for done in ["succeeded", "duplicate"] {
+        stage.aws.next("DescribeExecution", [ended(done, true), ended(done, true)]);
+        let outcome = stage.errand(&start).expect_code(0);
+        assert!(outcome.stderr.contains("did it; nothing was started"), "{done}: {}", outcome.stderr);
+    }
+    assert_eq!(stage.aws.calls_of("StartExecution").len(), 1);
+}
+
+#[test]
 fn a_run_without_report_is_told_by_its_task() {
     let stage = Stage::new();
     stage.job("orders", DAILY);
@@ -288,15 +314,17 @@ fn a_stop_ends_the_execution_and_its_task() {
 #[test]
 fn a_backfill_names_every_interval_of_the_schedule() {
     let stage = Stage::new();
-    stage.job("orders", "schedule: { cron: \"0 6 * * *\" }");
+    stage.job("orders", "schedule: { cron: \"0 6 * * *\" }\nconcurrency: { limit: 2 }");
     stage.repository.commit("a job");
     stage.aws.next("DescribeExecution", [NONE]);
     stage.aws.next(
         "StartExecution",
         [Reply::Json(json!({ "executionArn": "arn:aws:states:us-east-1:123456789012:execution:errand-backfill:x", "startDate": 1.0 }))],
     );
-    let outcome = stage.errand(&["backfill", "orders", "--from", "2026-11-01", "--to", "2026-11-05", "--parallel", "2"]).expect_code(0);
-    assert!(outcome.stderr.contains("3 intervals of `orders`"), "{}", outcome.stderr);
+    let outcome = stage.errand(&["backfill", "orders", "--from", "2026-11-01", "--to", "2026-11-05", "--parallel", "3"]).expect_code(0);
+    for part in ["3 intervals of `orders`, 2 at once", "`concurrency.limit` of `orders` is 2"] {
+        assert!(outcome.stderr.contains(part), "{part}: {}", outcome.stderr);
+    }
     let input: Value = serde_json::from_str(stage.aws.calls_of("StartExecution")[0]["input"].as_str().expect("a text")).expect("JSON");
     assert_eq!((&input["concurrency"], &input["run"]["trigger"]), (&2.into(), &"backfill".into()));
     let item = &input["intervals"][0];

@@ -123,7 +123,8 @@ impl Stack {
         std::fs::write(&zip, stored_zip("bootstrap", script.as_bytes(), 0o755)).expect("a file");
         let mut deploy = Command::new(repository().join("infra/deploy"));
         deploy.args(["--alert", &zip.display().to_string(), "--image-tag", "test", "--environment", &environment]);
-        let output = in_cloud(&mut deploy, &cloud).args(["--", "Architecture=X86_64"]).output().expect("infra/deploy is there");
+        let mail = ["MailFrom=errand@example.com", "MailIdentityArn=arn:aws:ses:us-east-1:123456789012:identity/example.com"];
+        let output = in_cloud(&mut deploy, &cloud).args(["--", "Architecture=X86_64"]).args(mail).output().expect("infra/deploy is there");
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
         assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
         let outputs =
@@ -189,6 +190,8 @@ fn the_stack_comes_up_whole_and_a_schedule_in_it_starts_a_run_whose_failure_is_t
     let sizes = stack.aws(["ecs", "list-task-definition-families", "--family-prefix", &format!("{name}-")]);
     assert_eq!(sizes["families"].as_array().map(Vec::len), Some(124), "each size of Fargate for each image: {sizes:#}");
 
+    assert_function_knows_its_surroundings(&stack);
+
     // No image was pushed: the run must end as a start that failed, and people must hear of it.
     let input = json!({
         "version": 1, "job": "orders", "environment": stack.environment, "repository": "https://git.example.com/acme/jobs.git", "ref": "main",
@@ -231,6 +234,14 @@ fn the_stack_comes_up_whole_and_a_schedule_in_it_starts_a_run_whose_failure_is_t
     });
     assert_eq!((&status["detail"]["executionArn"], &status["detail"]["status"]), (&json!(started), &json!("FAILED")), "{status:#}");
     runs_when_the_image_is_there(&stack, input);
+}
+
+/// It is told the state machine by a name, for that is made after it.
+fn assert_function_knows_its_surroundings(stack: &Stack) {
+    let function = stack.aws(["lambda", "get-function-configuration", "--function-name", stack.output("AlertFunction")]);
+    let variables = &function["Environment"]["Variables"];
+    let expected = (json!(stack.output("StateMachineArn")), json!("errand@example.com"));
+    assert_eq!((&variables["ERRAND_STATE_MACHINE"], &variables["ERRAND_EMAIL_FROM"]), (&expected.0, &expected.1));
 }
 
 /// The same run by hand, now with an image: it is not root, writes nowhere but to its volume, and reports.

@@ -3,12 +3,14 @@
 //! Pure. The second text holds no error, no place and no command: which tables are late, how old the data is, what happens next.
 
 mod fact;
+mod next;
 
 use errand_model::deployment::{DeployedJob, Deployment};
-use errand_model::document::job::{AlertEvent, Catchup};
+use errand_model::document::job::AlertEvent;
 use errand_model::report::IntervalReport;
 use jiff::Timestamp;
 
+use crate::catchup::Catching;
 use crate::cause::Cause;
 use crate::event::Failed;
 use crate::history::{History, Run};
@@ -17,7 +19,7 @@ use crate::message::{Fact, Link, Message, Subject};
 use crate::record::{Record, Said};
 use crate::text::{cut, listed, one_line};
 use crate::time;
-use crate::watchdog::{Finding, Lateness};
+use crate::watchdog::{Finding, Lateness, Trace};
 
 /// What is known around an event.
 pub(crate) struct Scene<'a> {
@@ -27,6 +29,10 @@ pub(crate) struct Scene<'a> {
     pub(crate) history: &'a History,
     pub(crate) links: &'a Links,
     pub(crate) now: Timestamp,
+    /// Other runs that have failed since the last success and left no report.
+    pub(crate) unreported: usize,
+    /// What became of the intervals that were missed.
+    pub(crate) catching: Option<&'a Catching>,
 }
 
 impl Scene<'_> {
@@ -51,7 +57,7 @@ impl Scene<'_> {
         on_call.links = self.run_links(failed, cause);
         let mut impact = self.message(Subject::Failure, key, self.impact_title());
         impact.lead = format!("{} {}.", self.outputs_are("not updated"), capital(self.reason_for_readers(cause)));
-        impact.facts = self.impact_facts();
+        impact.facts = self.impact_facts(AlertEvent::Failure);
         Said { on_call, impact }
     }
 
@@ -94,7 +100,7 @@ impl Scene<'_> {
             on_call.facts.push(self.command(finding.interval.as_ref(), &crate::event::Input::default()));
         }
         on_call.facts.extend(self.catchup(finding));
-        on_call.links = self.runbook().into_iter().collect();
+        on_call.links = finding.trace.iter().flat_map(|trace| self.trace_links(trace)).chain(self.runbook()).collect();
         let mut impact = self.message(Subject::Late, key, self.impact_title());
         if is_over {
             on_call.incident = self.incident_of_its_own(key);
@@ -102,7 +108,7 @@ impl Scene<'_> {
         }
         let state = if is_over { "updated later than agreed" } else { "late" };
         impact.lead = self.outputs_are(state);
-        impact.facts = if is_over { vec![self.age()] } else { self.impact_facts() };
+        impact.facts = if is_over { vec![self.age()] } else { self.impact_facts(AlertEvent::Late) };
         Said { on_call, impact }
     }
 
@@ -126,22 +132,33 @@ impl Scene<'_> {
         Said { on_call, impact }
     }
 
-    /// What was wrong is right again: the alerts that close, and the run that closed them.
-    pub(crate) fn recovered(&self, key: &str, closed: &[&Record], run: Option<&Run>) -> Said {
+    /// What was wrong is right again: the alerts that close, the run that closed them, and how many other alerts of the job stay open.
+    pub(crate) fn recovered(&self, key: &str, closed: &[&Record], run: Option<&Run>, others: usize) -> Said {
         let (job, environment) = (self.job_name, &self.deployment.environment);
-        let mut on_call = self.message(Subject::Recovered, key, format!("{job} is well again in {environment}"));
+        let how = if others == 0 { "is well again" } else { "recovered in part" };
+        let mut on_call = self.message(Subject::Recovered, key, format!("{job} {how} in {environment}"));
         let interval = run.and_then(|run| run.interval.as_ref());
-        on_call.lead = format!("Job `{job}` succeeded{}.", for_interval(interval));
-        let open = closed.iter().map(|record| record.opened_at).min().unwrap_or(self.now);
+        let open = match others {
+            0 => String::new(),
+            1 => " Another alert of it is still open.".to_owned(),
+            others => format!(" {others} other alerts of it are still open."),
+        };
+        on_call.lead = format!("Job `{job}` succeeded{}.{open}", for_interval(interval));
+        let since = closed.iter().map(|record| record.opened_at).min().unwrap_or(self.now);
         let until = run.map_or(self.now, |run| run.finished_at);
         on_call.facts.push(Fact::plain("It was", closed.iter().map(|record| self.was(record)).collect::<Vec<_>>().join("\n")));
-        on_call.facts.push(Fact::plain("It took", time::span(time::since(open, until))));
+        on_call.facts.push(Fact::plain("It took", time::span(time::since(since, until))));
+        on_call.facts.extend(self.still_missed(closed));
         if let Some(run) = run {
             on_call.facts.push(Fact::plain("Run", &run.run_id));
             on_call.links = vec![self.links.report(None, &run.file), self.links.logs(&run.run_id)];
         }
-        let mut impact = self.message(Subject::Recovered, key, format!("{job}: data is up to date again in {environment}"));
-        impact.lead = self.outputs_are("up to date again");
+        let (title, state) = match others {
+            0 => ("data is up to date again", "up to date again"),
+            _ => ("part of the late data is there", "updated in part: another run of it is still missing"),
+        };
+        let mut impact = self.message(Subject::Recovered, key, format!("{job}: {title} in {environment}"));
+        impact.lead = self.outputs_are(state);
         impact.facts = vec![self.age()];
         Said { on_call, impact }
     }
@@ -186,6 +203,13 @@ impl Scene<'_> {
         report.into_iter().chain([self.links.logs(&failed.run_id), self.links.execution(&failed.execution)]).chain(self.runbook()).collect()
     }
 
+    fn trace_links(&self, trace: &Trace) -> Vec<Link> {
+        let report = trace.file.as_ref().map(|file| self.links.report(None, file));
+        let logs = (!trace.run_id.is_empty()).then(|| self.links.logs(&trace.run_id));
+        let execution = trace.execution.as_ref().map(|execution| self.links.execution(execution));
+        report.into_iter().chain(logs).chain(execution).collect()
+    }
+
     fn runbook(&self) -> Option<Link> {
         self.job.runbook.as_ref().map(|url| Link::new("Runbook", url))
     }
@@ -214,36 +238,8 @@ impl Scene<'_> {
         }
     }
 
-    fn impact_facts(&self) -> Vec<Fact> {
-        vec![self.age(), Fact::plain("What happens next", self.next())]
-    }
-
-    fn next(&self) -> String {
-        let mut sentences = Vec::new();
-        let owner = &self.job.owner;
-        if self.job.listeners(AlertEvent::Failure).contains(&owner.as_str()) {
-            sentences.push(format!("{owner} is told at the same time, and on call for it."));
-        }
-        sentences.push("Until it is repaired, readers see the data of the last good run.".to_owned());
-        if let Some(next) = self.job.schedule().and_then(|schedule| schedule.next_after(self.now)) {
-            sentences.push(format!("The next run is due at {}.", time::moment(next, &self.timezone())));
-        }
-        let reader = self.job.product_owner.as_deref();
-        if reader.is_some_and(|reader| self.job.listeners(AlertEvent::Recovered).contains(&reader)) {
-            sentences.push("A message follows when the data is up to date.".to_owned());
-        }
-        sentences.join(" ")
-    }
-
-    /// Whether a missed interval is run by itself.
-    fn catchup(&self, finding: &Finding) -> Option<Fact> {
-        let is_missed = finding.lateness == Lateness::NotStarted;
-        let text = match self.job.catchup {
-            Catchup::None => "missed intervals stay missed unless somebody runs them (`catchup: none`)",
-            Catchup::Last => "the last missed interval is run (`catchup: last`)",
-            Catchup::All => "every missed interval is run (`catchup: all`)",
-        };
-        is_missed.then(|| Fact::plain("Catching up", text))
+    fn impact_facts(&self, event: AlertEvent) -> Vec<Fact> {
+        vec![self.age(), Fact::plain("What happens next", self.next(event))]
     }
 
     pub(super) fn timezone(&self) -> String {
@@ -265,6 +261,7 @@ fn run_words(run_id: &str, trigger: &str) -> String {
     match trigger {
         "manual" => format!("{run_id}, started by hand"),
         "backfill" => format!("{run_id}, of a backfill"),
+        "catchup" => format!("{run_id}, started by itself for an interval that was missed; it is not started by itself again"),
         _ => run_id.to_owned(),
     }
 }

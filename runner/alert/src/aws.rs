@@ -5,6 +5,7 @@ use std::time::Duration;
 use aws_config::BehaviorVersion;
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
+use errand_model::failure::chain;
 
 use crate::settings::Settings;
 
@@ -15,6 +16,7 @@ pub(crate) struct Clients {
     pub(crate) secrets: aws_sdk_secretsmanager::Client,
     pub(crate) sns: aws_sdk_sns::Client,
     pub(crate) ses: aws_sdk_sesv2::Client,
+    pub(crate) states: aws_sdk_sfn::Client,
 }
 
 impl Clients {
@@ -40,22 +42,9 @@ impl Clients {
             secrets: aws_sdk_secretsmanager::Client::new(&shared),
             sns: aws_sdk_sns::Client::from_conf(sns),
             ses: aws_sdk_sesv2::Client::from_conf(ses),
+            states: aws_sdk_sfn::Client::new(&shared),
         }
     }
-}
-
-/// An error with its causes, each said once.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let said = cause.to_string();
-        if !text.contains(&said) {
-            text = format!("{text}: {said}");
-        }
-        next = cause.source();
-    }
-    text
 }
 
 /// What a service answered: its code and its message, else why it did not answer.

@@ -18,6 +18,7 @@ use crate::cause::{self, Cause};
 use crate::channel::{Tools, client};
 use crate::clock;
 use crate::event::{self, Event, Failed};
+use crate::execution::Executions;
 use crate::history::History;
 use crate::link::Links;
 use crate::message::Subject;
@@ -27,7 +28,6 @@ use crate::send;
 use crate::settings::Settings;
 use crate::state::{Found, State};
 use crate::time;
-use crate::watchdog;
 
 /// What is kept of the Lambda's time for writing down what became of it.
 const RESERVE: Duration = Duration::from_secs(3);
@@ -35,6 +35,8 @@ const RESERVE: Duration = Duration::from_secs(3);
 const TURN: Duration = Duration::from_secs(30);
 /// How long after its time an invocation is surely over.
 const OVER: Duration = Duration::from_secs(5);
+/// Most open alerts that are read to count failures.
+const MOST_OPEN: usize = 50;
 /// Most tries to write an alert that others write too.
 const RACES: usize = 5;
 
@@ -42,6 +44,7 @@ const RACES: usize = 5;
 pub(crate) struct Handler {
     pub(crate) tools: Arc<Tools>,
     pub(crate) state: State,
+    pub(crate) executions: Executions,
     pub(crate) links: Links,
 }
 
@@ -79,8 +82,9 @@ impl Handler {
         let clients = Clients::connect(&settings).await;
         let state = State::new(clients.s3.clone(), settings.bucket.clone(), settings.prefix.clone());
         let secrets = Secrets::new(clients.secrets.clone(), settings.secret_prefix.clone());
+        let executions = Executions::new(clients.states.clone(), settings.state_machine.clone());
         let links = Links::new(&settings);
-        Ok(Self { tools: Arc::new(Tools { settings, clients, http: client()?, secrets }), state, links })
+        Ok(Self { tools: Arc::new(Tools { settings, clients, http: client()?, secrets }), state, executions, links })
     }
 
     /// Handles one event. What comes back says what was done.
@@ -127,16 +131,36 @@ impl Handler {
         let now = clock::now();
         let history = self.history(&deployment, now).await;
         let interval = interval(failed, &cause, job);
-        let scene = Scene { deployment: &deployment, job_name: name, job, history: &history, links: &self.links, now };
+        let unreported = self.unreported(name, failed, &history).await;
+        let (deployment, history, links) = (&deployment, &history, &self.links);
+        let scene = Scene { deployment, job_name: name, job, history, links, now, unreported, catching: None };
         let said = scene.failed(&key, failed, &cause, interval.as_ref());
         let mut record = Record::open(&key, Subject::Failure, name, now, Some(Telling { said, deliveries }));
         (record.run_id, record.execution, record.interval) = (Some(failed.run_id.clone()), Some(failed.execution.clone()), interval);
-        self.open(record, &deployment, call).await
+        self.open(record, deployment, call).await
+    }
+
+    /// How many other runs of a job have failed since its last success without leaving a report, as far as their alerts are open.
+    async fn unreported(&self, job: &str, failed: &Failed, history: &History) -> usize {
+        let last_success = history.last_success(job).map(|run| run.finished_at);
+        let is_one = |record: &Record| {
+            let run_id = record.run_id.as_deref().filter(|run_id| *run_id != failed.run_id);
+            record.job == job
+                && record.subject == Subject::Failure
+                && run_id.is_some_and(|run_id| history.of(job).all(|run| run.run_id != run_id))
+                && last_success.is_none_or(|success| record.opened_at > success)
+        };
+        let keys = self.state.open().await.unwrap_or_default();
+        let mut count = 0;
+        for key in keys.iter().filter(|key| key.starts_with("run-")).take(MOST_OPEN) {
+            count += usize::from(self.state.record(key).await.ok().flatten().is_some_and(|found| is_one(&found.value)));
+        }
+        count
     }
 
     /// Past runs make a text better; without them there is still a text.
     async fn history(&self, deployment: &Deployment, now: Timestamp) -> History {
-        self.state.history(watchdog::longest(deployment), now).await.unwrap_or_else(|problem| {
+        self.state.history(deployment, now).await.unwrap_or_else(|problem| {
             tracing::warn!(problem, "past runs cannot be read");
             History::default()
         })

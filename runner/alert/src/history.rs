@@ -2,6 +2,7 @@
 //!
 //! Pure; `state` reads and writes it. It can be made anew from the reports at any time.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use errand_model::report::{IntervalReport, Outcome, RunReport};
@@ -74,10 +75,30 @@ impl Run {
         }
     }
 
+    /// Whether it ended before its work was done.
+    pub(crate) const fn is_failure(&self) -> bool {
+        match self.outcome {
+            Outcome::Failed | Outcome::Cancelled => true,
+            Outcome::Succeeded | Outcome::AlreadyDone | Outcome::Warned | Outcome::Skipped => false,
+        }
+    }
+
+    /// Whether it left the work undone because another run of its group was at work: as its job says, and nobody is told.
+    pub(crate) const fn is_skipped(&self) -> bool {
+        !self.is_success() && !self.is_failure()
+    }
+
+    /// When its job was due for it: the end of its interval.
+    pub(crate) fn due(&self) -> Option<Timestamp> {
+        match &self.interval {
+            Some(interval) => (interval.start < interval.end).then_some(interval.end),
+            None => self.scheduled_at,
+        }
+    }
+
     /// Whether it is for the interval that ends when its job is due.
     pub(crate) fn is_for(&self, due: Timestamp) -> bool {
-        self.interval.as_ref().is_some_and(|interval| interval.end == due && interval.start < due)
-            || (self.scheduled_at == Some(due) && self.interval.is_none())
+        self.due() == Some(due)
     }
 
     /// Whether it is for this very interval.
@@ -97,10 +118,18 @@ impl History {
         self.of(job).find(|run| run.is_success())
     }
 
-    /// Runs that failed since the last success, and runs that are known at all.
+    /// The last run of a job that was not skipped.
+    pub(crate) fn last<'a>(&'a self, job: &'a str) -> Option<&'a Run> {
+        self.of(job).find(|run| !run.is_skipped())
+    }
+
+    /// Runs that failed since the last success, and all that are known to have failed, but for one. Of several attempts of a run, each with a
+    /// report, the last one counts.
     pub(crate) fn failures(&self, job: &str, except: &str) -> (usize, usize) {
-        let others = || self.of(job).filter(|run| run.run_id != except);
-        (others().take_while(|run| !run.is_success()).count(), others().filter(|run| !run.is_success()).count())
+        let mut seen = BTreeSet::from([except]);
+        let last_attempts: Vec<&Run> = self.of(job).filter(|run| !run.is_skipped() && seen.insert(&run.run_id)).collect();
+        let failed = |run: &&&Run| run.is_failure();
+        (last_attempts.iter().take_while(failed).count(), last_attempts.iter().filter(failed).count())
     }
 
     /// Whether a report is in here.
@@ -108,19 +137,19 @@ impl History {
         self.runs.iter().any(|run| run.file == file)
     }
 
-    /// Adds runs and lets go of old ones; `longest` is how far back somebody may ask.
-    pub(crate) fn add(&mut self, runs: Vec<Run>, longest: Duration, now: Timestamp) {
+    /// Adds runs and lets go of old ones; `reach` is how far back somebody may ask for a run of a job.
+    pub(crate) fn add(&mut self, runs: Vec<Run>, reach: impl Fn(&str) -> Duration, now: Timestamp) {
         self.runs.extend(runs);
         self.runs.sort_by(|a, b| (a.finished_at, &a.file).cmp(&(b.finished_at, &b.file)));
         self.runs.dedup_by(|a, b| a.file == b.file);
-        let oldest = before(now, KEPT + longest);
-        let mut counts: std::collections::BTreeMap<String, (usize, bool)> = std::collections::BTreeMap::new();
+        let mut counts: BTreeMap<String, (usize, bool)> = BTreeMap::new();
         let mut kept: Vec<Run> = Vec::with_capacity(self.runs.len());
         for run in self.runs.drain(..).rev() {
             let (count, succeeded) = counts.entry(run.job.clone()).or_default();
             let first_success = run.is_success() && !*succeeded;
-            if run.finished_at >= oldest || *count < RECENT || first_success {
-                *count += 1;
+            let is_recent = *count < RECENT && !run.is_skipped();
+            if run.finished_at >= before(now, KEPT + reach(&run.job)) || is_recent || first_success {
+                *count += usize::from(!run.is_skipped());
                 *succeeded |= run.is_success();
                 kept.push(run);
             }
@@ -167,11 +196,37 @@ pub(crate) mod tests {
         let mut history = History::default();
         let mut runs = vec![run("a", "good", "2026-01-01T06:00:00Z", Outcome::Succeeded)];
         runs.extend((1..=28).map(|day| run("a", &format!("bad{day:02}"), &format!("2026-02-{day:02}T06:00:00Z"), Outcome::Failed)));
-        history.add(runs.clone(), Duration::ZERO, at("2026-03-01T00:00:00Z"));
-        history.add(runs, Duration::ZERO, at("2026-03-01T00:00:00Z"));
+        history.add(runs.clone(), |_| Duration::ZERO, at("2026-03-01T00:00:00Z"));
+        history.add(runs, |_| Duration::ZERO, at("2026-03-01T00:00:00Z"));
         assert_eq!(history.runs.len(), 11);
         assert_eq!(history.last_success("a").map(|run| run.run_id.as_str()), Some("good"));
         assert_eq!((history.failures("a", "bad28"), history.failures("b", "")), ((9, 9), (0, 0)));
         assert!(history.knows("bad28.json") && !history.knows("bad01.json"));
+        history.add(
+            vec![run("b", "kept", "2026-02-20T06:00:00Z", Outcome::Skipped)],
+            |_| Duration::from_secs(10 * 86_400),
+            at("2026-03-01T00:00:00Z"),
+        );
+        assert!(history.knows("kept.json"));
+        history.add(Vec::new(), |_| Duration::ZERO, at("2026-03-01T00:00:00Z"));
+        assert!(!history.knows("kept.json"), "a run that was skipped is kept only as long as somebody asks for it");
+    }
+
+    #[test]
+    fn attempts_are_one_failure_and_skipped_runs_none() {
+        let attempt = |id: &str, number: u32, outcome| {
+            let file = format!("{id}.{number}.json");
+            Run { file, ..run("a", id, "2026-02-01T06:00:00Z", outcome) }
+        };
+        let runs = vec![
+            attempt("one", 1, Outcome::Failed),
+            attempt("one", 2, Outcome::Succeeded),
+            attempt("two", 1, Outcome::Failed),
+            attempt("two", 2, Outcome::Cancelled),
+            attempt("three", 1, Outcome::Skipped),
+        ];
+        let history = History { seen: None, runs };
+        assert_eq!((history.failures("a", ""), history.failures("a", "two")), ((1, 1), (0, 0)));
+        assert_eq!(history.last("a").map(|run| run.run_id.as_str()), Some("two"));
     }
 }

@@ -5,10 +5,12 @@
 
 mod alert;
 mod aws;
+mod catchup;
 mod cause;
 mod channel;
 mod clock;
 mod event;
+mod execution;
 mod handler;
 mod history;
 mod link;

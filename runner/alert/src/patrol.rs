@@ -1,4 +1,7 @@
-//! One tick of the watchdog: closes what has recovered, tells what is late, tells of warnings, and tries again what could not be told.
+//! One tick of the watchdog: closes what has recovered, tries again what could not be told, starts what was missed, tells what is late, tells
+//! of warnings.
+
+mod missed;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,6 +12,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::alert::Scene;
+use crate::catchup::Catching;
 use crate::clock;
 use crate::handler::{Call, Handler, gone};
 use crate::history::{History, Run};
@@ -18,7 +22,7 @@ use crate::recovery::{Closing, closing};
 use crate::route::{self, PAGERDUTY};
 use crate::state::Found;
 use crate::time::since;
-use crate::watchdog::{self, Finding, Start, View};
+use crate::watchdog::{self, Finding, Start, Trace, View};
 
 /// What comes later than this after an alert of the same job is told again.
 const SAME_ALERT: std::time::Duration = std::time::Duration::from_secs(20 * 3_600);
@@ -34,6 +38,8 @@ struct Tick<'a> {
     deployment: &'a Deployment,
     history: &'a History,
     now: Timestamp,
+    /// What became of missed intervals, by job.
+    catching: BTreeMap<String, Catching>,
     told: usize,
     /// What went wrong; the rest is done all the same.
     problems: Vec<String>,
@@ -48,17 +54,23 @@ impl Handler {
             return Ok(json!({ "told": 0, "why": "nothing is deployed" }));
         };
         let now = clock::now();
-        let history = self.state.history(watchdog::longest(&deployment), now).await?;
-        let mut open = Vec::new();
+        let history = self.state.history(&deployment, now).await?;
+        let (mut open, mut problems) = (Vec::new(), Vec::new());
         for key in self.state.open().await? {
-            open.extend(self.state.record(&key).await?);
+            // One alert that cannot be read silences no other.
+            self.state.record(&key).await.map_or_else(|problem| problems.push(problem), |found| open.extend(found));
         }
-        let mut tick = Tick { handler: self, call, deployment: &deployment, history: &history, now, told: 0, problems: Vec::new() };
+        let (deployment, history, catching) = (&deployment, &history, BTreeMap::new());
+        let mut tick = Tick { handler: self, call, deployment, history, now, catching, told: 0, problems };
         let open = tick.close(open).await;
         let open = tick.retry(open).await;
-        tick.late(open).await?;
-        tick.warnings().await?;
-        if tick.problems.is_empty() { Ok(json!({ "told": tick.told })) } else { Err(tick.problems.join("; ")) }
+        let failed = failures(&open);
+        tick.catch_up(&failed).await;
+        let late = tick.late(open, &failed).await;
+        let warned = tick.warnings().await;
+        tick.problems.extend(late.err().into_iter().chain(warned.err()));
+        let started: Vec<&String> = tick.catching.values().flat_map(|catching| &catching.started).collect();
+        if tick.problems.is_empty() { Ok(json!({ "told": tick.told, "started": started })) } else { Err(tick.problems.join("; ")) }
     }
 }
 
@@ -88,21 +100,22 @@ impl Tick<'_> {
             }
         }
         for (job, alerts) in closable {
-            let others = rest.iter_mut().filter(|found| found.value.job == job && found.value.is_open());
-            let heir = others.max_by_key(|found| found.value.opened_at);
-            if let Err(problem) = self.close_job(&job, alerts, heir).await {
+            let is_other = |found: &Found<Record>| found.value.job == job && found.value.is_open();
+            let others = rest.iter().filter(|found| is_other(found)).count();
+            let heir = rest.iter_mut().filter(|found| is_other(found)).max_by_key(|found| found.value.opened_at);
+            if let Err(problem) = self.close_job(&job, alerts, (heir, others)).await {
                 self.problems.push(problem);
             }
         }
         rest
     }
 
-    /// Closes alerts of one job. `heir` is an alert that stays open: it owes the incident's resolution from now on.
+    /// Closes alerts of one job. `heir` is one of so many others that stay open: it owes the incident's resolution from now on.
     async fn close_job(
         &mut self,
         job: &str,
         mut alerts: Vec<(Found<Record>, Closing<'_>)>,
-        heir: Option<&mut Found<Record>>,
+        (heir, others): (Option<&mut Found<Record>>, usize),
     ) -> Result<(), String> {
         alerts.sort_by_key(|(found, _)| found.value.opened_at);
         let incidents: Vec<Delivery> = once(alerts.iter().flat_map(|(found, _)| found.value.incidents()));
@@ -117,7 +130,7 @@ impl Tick<'_> {
             Closing::By(run) => Some(*run),
             Closing::Gone => None,
         });
-        let telling = self.closing(job, &alerts, run, if is_last { incidents } else { Vec::new() });
+        let telling = self.closing(job, &alerts, (run, others), if is_last { incidents } else { Vec::new() });
         let (mut last, _) = alerts.pop().ok_or("nothing closes")?;
         // The one that tells it comes last: a crash in between is told with the next tick.
         for (mut found, _) in alerts {
@@ -150,7 +163,7 @@ impl Tick<'_> {
         &self,
         job_name: &str,
         alerts: &[(Found<Record>, Closing<'_>)],
-        run: Option<&Run>,
+        (run, others): (Option<&Run>, usize),
         incidents: Vec<Delivery>,
     ) -> Option<Telling> {
         let records: Vec<&Record> = alerts.iter().map(|(found, _)| &found.value).collect();
@@ -163,7 +176,7 @@ impl Tick<'_> {
         let told = records.iter().flat_map(|record| record.told()).filter(|told| told.channel != PAGERDUTY);
         let mut deliveries = once(told.filter(|told| listeners.contains(&told.contact.as_str())).map(Delivery::again));
         deliveries.extend(incidents);
-        let said = self.scene(job_name)?.recovered(&last.key, &records, run);
+        let said = self.scene(job_name)?.recovered(&last.key, &records, run, others);
         (!deliveries.is_empty()).then_some(Telling { said, deliveries })
     }
 
@@ -190,18 +203,15 @@ impl Tick<'_> {
 
     fn scene<'s>(&'s self, job_name: &'s str) -> Option<Scene<'s>> {
         let job = self.deployment.jobs.get(job_name)?;
-        Some(Scene { deployment: self.deployment, job_name, job, history: self.history, links: &self.handler.links, now: self.now })
+        let catching = self.catching.get(job_name);
+        let (deployment, history, links, now) = (self.deployment, self.history, &self.handler.links, self.now);
+        Some(Scene { deployment, job_name, job, history, links, now, unreported: 0, catching })
     }
 
     /// Tells what is late, each once.
-    async fn late(&mut self, mut open: Vec<Found<Record>>) -> Result<(), String> {
-        let failed: BTreeSet<(String, Timestamp)> = open
-            .iter()
-            .filter(|found| found.value.subject == Subject::Failure)
-            .filter_map(|found| Some((found.value.job.clone(), found.value.interval.as_ref()?.end)))
-            .collect();
+    async fn late(&mut self, mut open: Vec<Found<Record>>, failed: &BTreeSet<(String, Timestamp)>) -> Result<(), String> {
         let (deployment, history, now) = (self.deployment, self.history, self.now);
-        let view = |starts| View { deployment, history, starts, failed: &failed, now };
+        let view = |starts| View { deployment, history, starts, failed, now };
         let suspects = self.unknown(watchdog::findings(&view(&[]))).await?;
         if suspects.is_empty() {
             return Ok(());
@@ -248,8 +258,12 @@ impl Tick<'_> {
         let mut starts = Vec::new();
         for finding in findings.iter().filter(|finding| finding.started_at.is_none()).take(CLAIMS) {
             let (Some(due), Some(interval)) = (finding.due, &finding.interval) else { continue };
-            let at = self.handler.state.claimed(&finding.job, interval.start, interval.end).await?;
-            starts.extend(at.map(|at| Start { job: finding.job.clone(), due, at }));
+            let claim = self.handler.state.claimed(&finding.job, interval.start, interval.end).await?;
+            starts.extend(claim.map(|claim| {
+                let execution = Some(claim.execution).filter(|execution| !execution.is_empty());
+                let trace = Trace { run_id: claim.run_id, execution, file: None };
+                Start { job: finding.job.clone(), due, at: claim.taken_at, trace }
+            }));
         }
         Ok(starts)
     }
@@ -320,6 +334,12 @@ impl Tick<'_> {
         }
         Ok(())
     }
+}
+
+/// Failures that people were told of: job and end of the interval.
+fn failures(open: &[Found<Record>]) -> BTreeSet<(String, Timestamp)> {
+    let failures = open.iter().map(|found| &found.value).filter(|record| record.subject == Subject::Failure);
+    failures.filter_map(|record| Some((record.job.clone(), record.interval.as_ref()?.end))).collect()
 }
 
 /// Deliveries to the same channel of the same contact, once.

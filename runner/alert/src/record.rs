@@ -59,6 +59,27 @@ pub(crate) struct Record {
     pub(crate) closing: Option<Telling>,
 }
 
+/// An interval of a job that catches up, which nobody need start again: its run was started, or came by itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Begun {
+    pub(crate) version: u32,
+    pub(crate) job: String,
+    pub(crate) interval: IntervalReport,
+    pub(crate) at: Timestamp,
+    /// The run that was started for it; none where one came by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) run_id: Option<String>,
+    /// ARN of its execution.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) execution: Option<String>,
+}
+
+impl Begun {
+    pub(crate) fn new(job: &str, interval: IntervalReport, at: Timestamp) -> Self {
+        Self { version: 1, job: job.to_owned(), interval, at, run_id: None, execution: None }
+    }
+}
+
 /// The right to tell an alert for a while.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Lease {

@@ -80,6 +80,9 @@ mod tests {
         again.finished_at = at("2026-11-20T09:00:00Z");
         history.runs.push(again);
         assert_eq!(by(&failure, Catchup::None, &history).as_deref(), Some("again"));
+        let mut skipped = run("orders", "skipped", "2026-11-20T06:00:00Z", Outcome::Skipped);
+        skipped.finished_at = at("2026-11-20T09:00:00Z");
+        assert_eq!(by(&failure, Catchup::None, &History { seen: None, runs: vec![skipped] }), None);
         failure.interval = None;
         assert_eq!(by(&failure, Catchup::None, &history).as_deref(), Some("other"));
         failure.job = "removed".to_owned();
@@ -95,7 +98,9 @@ mod tests {
         assert_eq!(by(&late, Catchup::All, &history), None);
         history.runs.insert(0, run("orders", "r19", "2026-11-19T06:00:00Z", Outcome::AlreadyDone));
         assert_eq!(by(&late, Catchup::All, &history).as_deref(), Some("r20"));
-        history.runs = vec![run("orders", "bad", "2026-11-21T06:00:00Z", Outcome::Failed)];
-        assert_eq!(by(&late, Catchup::None, &history), None);
+        for outcome in [Outcome::Failed, Outcome::Skipped] {
+            history.runs = vec![run("orders", "bad", "2026-11-21T06:00:00Z", outcome)];
+            assert_eq!(by(&late, Catchup::None, &history), None);
+        }
     }
 }

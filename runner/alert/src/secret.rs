@@ -6,9 +6,8 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use aws_sdk_secretsmanager::error::{ProvideErrorMetadata, SdkError};
+use errand_model::failure::chain;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-
-use crate::aws::chain;
 
 /// How long a value is believed.
 const KEPT: Duration = Duration::from_secs(300);

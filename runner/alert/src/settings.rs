@@ -14,6 +14,8 @@ pub(crate) mod variable {
     pub(crate) const SECRET_PREFIX: &str = "ERRAND_SECRET_PREFIX";
     /// Sender of e-mail: an identity that SES has verified. Without it, contacts with `email` cannot be told that way.
     pub(crate) const EMAIL_FROM: &str = "ERRAND_EMAIL_FROM";
+    /// ARN of the state machine that runs jobs. Without it, missed intervals are not started, whatever `catchup` says.
+    pub(crate) const STATE_MACHINE: &str = "ERRAND_STATE_MACHINE";
     /// Log group of the tasks, for links; `/errand/<environment>` without it.
     pub(crate) const LOG_GROUP: &str = "ERRAND_LOG_GROUP";
     /// Where PagerDuty takes events; another one for accounts in its EU region: `https://events.eu.pagerduty.com`.
@@ -39,6 +41,7 @@ pub(crate) struct Settings {
     pub(crate) prefix: String,
     pub(crate) secret_prefix: String,
     pub(crate) email_from: Option<String>,
+    pub(crate) state_machine: Option<String>,
     pub(crate) log_group: String,
     pub(crate) pagerduty_url: String,
     pub(crate) region: String,
@@ -63,6 +66,7 @@ impl Settings {
             prefix: if prefix.is_empty() { prefix } else { format!("{prefix}/") },
             secret_prefix: read(variable::SECRET_PREFIX).unwrap_or_else(|| format!("errand/{environment}/")),
             email_from: read(variable::EMAIL_FROM),
+            state_machine: read(variable::STATE_MACHINE),
             log_group: read(variable::LOG_GROUP).unwrap_or_else(|| format!("/errand/{environment}")),
             pagerduty_url: read(variable::PAGERDUTY_URL).map_or_else(|| PAGERDUTY.to_owned(), |url| url.trim_end_matches('/').to_owned()),
             region: read(variable::REGION).unwrap_or_else(|| "us-east-1".to_owned()),

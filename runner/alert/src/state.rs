@@ -1,6 +1,7 @@
 //! What lies in S3: the deployment, run reports, claims, alerts, and the short form of past runs. Nothing is changed but on the condition
 //! that nobody else has changed it.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use aws_sdk_s3::error::SdkError;
@@ -13,8 +14,9 @@ use tokio::task::JoinSet;
 
 use crate::aws::answer;
 use crate::history::{History, Run};
-use crate::record::Record;
-use crate::time::before;
+use crate::record::{Begun, Record};
+use crate::time::{before, of_stamp, stamp};
+use crate::watchdog;
 
 /// Most reports that are read side by side.
 const SIDE_BY_SIDE: usize = 16;
@@ -53,8 +55,14 @@ struct Listed {
 
 /// What a claim says, as far as the watchdog asks.
 #[derive(Deserialize)]
-struct Claim {
-    taken_at: Timestamp,
+pub(crate) struct Claim {
+    /// When the interval was claimed.
+    pub(crate) taken_at: Timestamp,
+    #[serde(default)]
+    pub(crate) run_id: String,
+    /// ARN of the execution.
+    #[serde(default)]
+    pub(crate) execution: String,
 }
 
 /// Why something could not be read or written.
@@ -121,22 +129,36 @@ impl State {
         Ok(listed.into_iter().filter_map(key).collect())
     }
 
-    /// When an interval was first claimed, where it is.
-    pub(crate) async fn claimed(&self, job: &str, start: Timestamp, end: Timestamp) -> Result<Option<Timestamp>, Problem> {
+    /// Due times of a job that nobody need start again.
+    pub(crate) async fn begun(&self, job: &str) -> Result<BTreeSet<Timestamp>, Problem> {
+        let start = format!("catchup/{job}-");
+        let keys = self.keys(&start).await?;
+        Ok(keys.iter().filter_map(|key| of_stamp(key.strip_prefix(&start)?)).collect())
+    }
+
+    /// Remembers that nobody need start an interval again.
+    pub(crate) async fn begin(&self, begun: &Begun) -> Result<(), Problem> {
+        let name = format!("alerts/catchup/{}-{}.json", begun.job, stamp(begun.interval.end));
+        self.put(&name, json(begun), Some("*"), None).await.map(|_| ())
+    }
+
+    /// The first claim on an interval, where there is one.
+    pub(crate) async fn claimed(&self, job: &str, start: Timestamp, end: Timestamp) -> Result<Option<Claim>, Problem> {
         let time = |moment: Timestamp| moment.strftime("%Y%m%dT%H%M%S%.fZ").to_string();
         // Runs with inputs have a longer key.
         let listed = self.list(&format!("claims/{job}/{}-{}", time(start), time(end))).await?;
-        let mut first: Option<Timestamp> = None;
+        let mut claims = Vec::new();
         for object in listed {
             let claim = self.get(&object.key).await?.and_then(|(content, _)| serde_json::from_slice::<Claim>(&content).ok());
-            let at = claim.map(|claim| claim.taken_at).or(object.modified);
-            first = first.into_iter().chain(at).min();
+            // One that cannot be read was written at some time.
+            let unread = || Some(Claim { taken_at: object.modified?, run_id: String::new(), execution: String::new() });
+            claims.extend(claim.or_else(unread));
         }
-        Ok(first)
+        Ok(claims.into_iter().min_by_key(|claim| claim.taken_at))
     }
 
-    /// Past runs, with those that have ended since somebody last asked. `longest` is how far back somebody may ask.
-    pub(crate) async fn history(&self, longest: Duration, now: Timestamp) -> Result<History, Problem> {
+    /// Past runs, with those that have ended since somebody last asked.
+    pub(crate) async fn history(&self, deployment: &Deployment, now: Timestamp) -> Result<History, Problem> {
         // A file that cannot be read is made anew.
         let kept = self.get(HISTORY).await?;
         let mut history: History = kept.as_ref().and_then(|(content, _)| serde_json::from_slice(content).ok()).unwrap_or_default();
@@ -161,7 +183,7 @@ impl State {
                 history.seen = history.seen.max(seen);
             }
             if !runs.is_empty() {
-                history.add(runs, longest, now);
+                history.add(runs, |job| watchdog::reach(deployment, job), now);
                 let written = self.put(HISTORY, json(&history), etag.is_none().then_some("*"), etag.as_deref()).await?;
                 // Somebody else may have written it meanwhile: what is missing there is read again by whoever asks next.
                 etag = written.or(etag);

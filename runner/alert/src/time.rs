@@ -6,6 +6,9 @@ use errand_model::report::IntervalReport;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
+/// The form of a [`stamp`].
+const STAMP: &str = "%Y%m%dT%H%M%SZ";
+
 fn zone(name: &str) -> TimeZone {
     TimeZone::get(name).unwrap_or(TimeZone::UTC)
 }
@@ -56,6 +59,17 @@ pub(crate) fn span(time: Duration) -> String {
     }
 }
 
+/// A moment as part of a key: `20261120T060000Z`.
+pub(crate) fn stamp(moment: Timestamp) -> String {
+    moment.strftime(STAMP).to_string()
+}
+
+/// The moment of a [`stamp`].
+pub(crate) fn of_stamp(text: &str) -> Option<Timestamp> {
+    let time = jiff::civil::DateTime::strptime(STAMP, text).ok()?;
+    time.to_zoned(TimeZone::UTC).ok().map(|time| time.timestamp())
+}
+
 /// The time from one moment to a later one; nothing when it is not later.
 pub(crate) fn since(from: Timestamp, to: Timestamp) -> Duration {
     Duration::try_from(to.duration_since(from)).unwrap_or_default()
@@ -77,7 +91,7 @@ mod tests {
 
     use errand_model::report::IntervalReport;
 
-    use super::{interval, moment, span};
+    use super::{interval, moment, of_stamp, span, stamp};
 
     fn told(start: &str, end: &str) -> String {
         let at = |text: &str| text.parse().expect("a moment");
@@ -92,6 +106,12 @@ mod tests {
         assert_eq!(told("2026-11-20T06:00:00Z", "2026-11-20T07:00:00Z"), "2026-11-20 06:00 to 2026-11-20 07:00 (Europe/Lisbon)");
         assert_eq!(told("2026-11-20T06:00:00Z", "2026-11-20T06:00:00Z"), "2026-11-20 06:00 Europe/Lisbon");
         assert_eq!(moment("2026-11-20T06:00:00Z".parse().expect("a moment"), "Nowhere/Land"), "2026-11-20 06:00 UTC");
+    }
+
+    #[test]
+    fn a_stamp_is_read_as_it_was_written() {
+        let at = "2026-11-20T06:00:00Z".parse().expect("a moment");
+        assert_eq!((stamp(at), of_stamp(&stamp(at)), of_stamp("x")), ("20261120T060000Z".to_owned(), Some(at), None));
     }
 
     #[test]

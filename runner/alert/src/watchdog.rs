@@ -6,16 +6,18 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use errand_model::deployment::{DeployedJob, Deployment};
+use errand_model::document::job::Catchup;
 use errand_model::interval::{Interval, Schedule};
 use errand_model::report::IntervalReport;
 use jiff::Timestamp;
 
+use crate::catchup;
 use crate::history::{History, Run};
-use crate::time::{after, before, since};
+use crate::time::{after, before, since, stamp};
 
 /// A run that has not started so long after it was due has not come, where the job says nothing itself. The state machine tries a start that
 /// ECS refuses for up to a quarter of an hour.
-pub(crate) const GRACE: Duration = Duration::from_secs(30 * 60);
+const GRACE: Duration = Duration::from_secs(30 * 60);
 /// How far back due times are looked at, beside the limits of the job.
 const BACK: Duration = Duration::from_secs(86_400);
 /// Most due times of one job that are looked at, the last ones.
@@ -38,6 +40,18 @@ pub(crate) struct Start {
     pub(crate) job: String,
     pub(crate) due: Timestamp,
     pub(crate) at: Timestamp,
+    pub(crate) trace: Trace,
+}
+
+/// Where to look for what a run did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Trace {
+    /// Its id; empty when it is not known.
+    pub(crate) run_id: String,
+    /// ARN of its execution.
+    pub(crate) execution: Option<String>,
+    /// Name of its report.
+    pub(crate) file: Option<String>,
 }
 
 /// How a run is late.
@@ -66,6 +80,8 @@ pub(crate) struct Finding {
     /// The limit that was passed.
     pub(crate) limit: Duration,
     pub(crate) started_at: Option<Timestamp>,
+    /// The run that is late, where there is one.
+    pub(crate) trace: Option<Trace>,
     /// Names it: the same at every look.
     pub(crate) key: String,
     /// A failure tells of it already, to those who hear of failures.
@@ -84,7 +100,7 @@ pub(crate) fn findings(view: &View<'_>) -> Vec<Finding> {
     let mut found = Vec::new();
     for (name, job) in &view.deployment.jobs {
         if let Some(schedule) = job.schedule() {
-            let dues = dues(job, &schedule, view.now);
+            let dues = dues(job, &schedule, BACK + limits(job), view.now);
             found.extend(dues.iter().filter_map(|interval| late(view, name, job, interval)));
         }
         found.extend(too_old(view, name, job));
@@ -92,9 +108,16 @@ pub(crate) fn findings(view: &View<'_>) -> Vec<Finding> {
     found
 }
 
-/// How far back [`findings`] may ask for a run.
-pub(crate) fn longest(deployment: &Deployment) -> Duration {
-    deployment.jobs.values().map(limits).max().unwrap_or_default() + BACK
+/// How far back somebody may ask for a run of a job.
+pub(crate) fn reach(deployment: &Deployment, job: &str) -> Duration {
+    let Some(job) = deployment.jobs.get(job) else { return BACK };
+    let late = BACK + limits(job);
+    if job.catchup == Catchup::None { late } else { late.max(catchup::BACK) }
+}
+
+/// How long after it was due a run that has not started has not come.
+pub(crate) fn grace(job: &DeployedJob) -> Duration {
+    job.sla.start_within_seconds.map_or(GRACE, Duration::from_secs)
 }
 
 fn limits(job: &DeployedJob) -> Duration {
@@ -102,9 +125,9 @@ fn limits(job: &DeployedJob) -> Duration {
     Duration::from_secs(seconds).max(GRACE)
 }
 
-/// The intervals that ended when the job was due, as far back as anybody asks, and not before the job was deployed.
-fn dues(job: &DeployedJob, schedule: &Schedule, now: Timestamp) -> Vec<Interval> {
-    let oldest = before(now, BACK + limits(job)).max(job.since);
+/// The intervals that ended when the job was due, so far back, and not before the job was deployed.
+pub(crate) fn dues(job: &DeployedJob, schedule: &Schedule, back: Duration, now: Timestamp) -> Vec<Interval> {
+    let oldest = before(now, back).max(job.since);
     // The interval of the first due time begins at the tick before it.
     let Some(from) = schedule.last_at(oldest) else { return Vec::new() };
     let mut all: Vec<Interval> = schedule.intervals(from, now).filter(|interval| interval.end > job.since).collect();
@@ -116,10 +139,17 @@ fn dues(job: &DeployedJob, schedule: &Schedule, now: Timestamp) -> Vec<Interval>
 fn late(view: &View<'_>, name: &str, job: &DeployedJob, interval: &Interval) -> Option<Finding> {
     let due = interval.end;
     let runs: Vec<&Run> = view.history.of(name).filter(|run| run.is_for(due)).collect();
-    let claims = view.starts.iter().filter(|start| start.job == name && start.due == due).map(|start| start.at);
-    let started_at = runs.iter().map(|run| run.started_at).chain(claims).min();
+    let claims = || view.starts.iter().filter(|start| start.job == name && start.due == due);
+    let started_at = runs.iter().map(|run| run.started_at).chain(claims().map(|start| start.at)).min();
+    let of_report = |run: &&Run| Trace { run_id: run.run_id.clone(), execution: None, file: Some(run.file.clone()) };
+    let trace = runs.first().map(of_report).or_else(|| claims().next().map(|start| start.trace.clone()));
     let finished_at = runs.iter().filter(|run| run.is_success()).map(|run| run.finished_at).min();
-    let is_failure = finished_at.is_none() && (runs.iter().any(|run| !run.is_success()) || view.failed.contains(&(name.to_owned(), due)));
+    let has_failed = runs.iter().any(|run| run.is_failure()) || view.failed.contains(&(name.to_owned(), due));
+    // Another run of its group was at work, and its job says that this one is left out then: it came, and nothing more is to come.
+    if finished_at.is_none() && !has_failed && !runs.is_empty() {
+        return None;
+    }
+    let is_failure = finished_at.is_none() && has_failed;
     let start_within = job.sla.start_within_seconds.map(Duration::from_secs);
     let finish_within = job.sla.finish_within_seconds.map(Duration::from_secs);
     let (lateness, limit) = lateness(view.now, due, started_at, finished_at, (start_within, finish_within))?;
@@ -134,6 +164,7 @@ fn late(view: &View<'_>, name: &str, job: &DeployedJob, interval: &Interval) -> 
         interval: Some(interval.report()),
         limit,
         started_at,
+        trace,
         key: format!("late-{name}-{}", stamp(due)),
         is_failure,
     })
@@ -173,14 +204,10 @@ fn too_old(view: &View<'_>, name: &str, job: &DeployedJob) -> Option<Finding> {
         interval: None,
         limit,
         started_at: None,
+        trace: None,
         key: format!("old-{name}-{}", stamp(last)),
-        is_failure: view.history.of(name).next().is_some_and(|run| !run.is_success()),
+        is_failure: view.history.last(name).is_some_and(Run::is_failure),
     })
-}
-
-/// A moment as part of a key.
-fn stamp(moment: Timestamp) -> String {
-    moment.strftime("%Y%m%dT%H%M%SZ").to_string()
 }
 
 #[cfg(test)]

@@ -10,8 +10,10 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::document::job::{AlertEvent, Catchup, Image};
+use crate::failure::Failure;
 use crate::interval::Schedule;
 use crate::job::{Contact, Job, Project, StepKind, WebhookUrl};
+use crate::order::{Order, Origin};
 
 /// All that is deployed in one environment.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -53,6 +55,12 @@ pub struct DeployedJob {
     pub since: Timestamp,
     /// What becomes of missed intervals.
     pub catchup: Catchup,
+    /// What its schedule starts it with; none without a schedule, and in a file that an earlier errand wrote.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub order: Option<Order>,
+    /// How many of its runs may be at work at once; none in a file that an earlier errand wrote.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub concurrency: Option<DeployedConcurrency>,
     /// When it is late.
     #[serde(default)]
     pub sla: DeployedSla,
@@ -73,6 +81,15 @@ pub struct DeployedSchedule {
     pub cron: String,
     /// IANA zone.
     pub timezone: String,
+}
+
+/// How many runs at once.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeployedConcurrency {
+    /// Runs with the same group count together.
+    pub group: String,
+    /// Most runs at once.
+    pub limit: u32,
 }
 
 /// When a job is late, in seconds.
@@ -197,39 +214,35 @@ pub enum DeployedUrl {
     Secret(String),
 }
 
-/// What is being deployed.
-#[derive(Clone, Copy, Debug)]
-pub struct Source<'a> {
-    /// Environment of `errand.yaml`.
-    pub environment: &'a str,
-    /// URL of the job repository, without credentials.
-    pub repository: &'a str,
-    /// Full commit id.
-    pub commit: &'a str,
-    /// When.
-    pub deployed_at: Timestamp,
-}
-
 impl Deployment {
     /// The version this code writes.
     pub const VERSION: u32 = 1;
 
     /// What `errand deploy` writes. A job keeps its `since` from the previous deployment as long as its schedule stays the same.
-    #[must_use]
-    pub fn of(source: Source<'_>, project: &Project, jobs: &[Job], previous: Option<&Self>) -> Self {
+    ///
+    /// # Errors
+    ///
+    /// As `Definition` with `deploy::size`.
+    pub fn of(
+        origin: Origin<'_>,
+        deployed_at: Timestamp,
+        project: &Project,
+        jobs: &[Job],
+        previous: Option<&Self>,
+    ) -> Result<Self, Failure> {
         let jobs = jobs.iter().map(|job| {
             let before = previous.and_then(|deployment| deployment.jobs.get(job.name.as_str()));
-            (job.name.as_str().to_owned(), DeployedJob::of(job, before, source.deployed_at))
+            Ok((job.name.as_str().to_owned(), DeployedJob::of(origin, job, before, deployed_at)?))
         });
-        Self {
+        Ok(Self {
             version: Self::VERSION,
-            environment: source.environment.to_owned(),
-            repository: source.repository.to_owned(),
-            commit: source.commit.to_owned(),
-            deployed_at: source.deployed_at,
-            jobs: jobs.collect(),
+            environment: origin.environment.to_owned(),
+            repository: origin.aws.repository.clone(),
+            commit: origin.commit.to_owned(),
+            deployed_at,
+            jobs: jobs.collect::<Result<_, Failure>>()?,
             contacts: project.contacts.iter().map(|(name, contact)| (name.clone(), DeployedContact::of(contact))).collect(),
-        }
+        })
     }
 
     /// Reads `deployment.json`.
@@ -261,11 +274,12 @@ impl Deployment {
 }
 
 impl DeployedJob {
-    fn of(job: &Job, before: Option<&Self>, deployed_at: Timestamp) -> Self {
+    fn of(origin: Origin<'_>, job: &Job, before: Option<&Self>, deployed_at: Timestamp) -> Result<Self, Failure> {
         let schedule = job.schedule.as_ref().map(DeployedSchedule::of);
+        let order = schedule.is_some().then(|| Order::scheduled(origin, job)).transpose()?;
         let since = before.filter(|before| before.schedule == schedule).map_or(deployed_at, |before| before.since);
         let seconds = |time: Option<Duration>| time.map(|time| time.as_secs());
-        Self {
+        Ok(Self {
             description: job.description.clone(),
             owner: job.owner.to_string(),
             product_owner: job.product_owner.as_ref().map(ToString::to_string),
@@ -273,6 +287,8 @@ impl DeployedJob {
             schedule,
             since,
             catchup: job.catchup,
+            order,
+            concurrency: Some(DeployedConcurrency { group: job.concurrency.group.to_string(), limit: job.concurrency.limit }),
             sla: DeployedSla {
                 start_within_seconds: seconds(job.sla.start_within),
                 finish_within_seconds: seconds(job.sla.finish_within),
@@ -291,7 +307,7 @@ impl DeployedJob {
                 .map(|alert| DeployedAlert { on: alert.on.clone(), to: alert.to.iter().map(ToString::to_string).collect() })
                 .collect(),
             outputs: outputs(job),
-        }
+        })
     }
 
     /// The schedule, ready to count with; none too where its text is no schedule to this version.

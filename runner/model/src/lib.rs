@@ -9,6 +9,7 @@ pub mod failure;
 mod foreign;
 pub mod interval;
 pub mod job;
+pub mod order;
 pub mod problem;
 pub mod report;
 pub mod schema;

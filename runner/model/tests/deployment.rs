@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use errand_model::deployment::{Deployment, Source};
+use errand_model::deployment::Deployment;
 use errand_model::document::job::AlertEvent;
-use errand_model::job::{Job, Project};
+use errand_model::job::{Aws, Job, Project};
+use errand_model::order::{Order, Origin};
 use errand_model::validate::{self, FileError, Files};
 use jiff::Timestamp;
 
@@ -63,13 +64,16 @@ fn job(text: &str) -> Job {
 }
 
 fn deployed(text: &str, when: &str, previous: Option<&Deployment>) -> Deployment {
-    let source = Source {
-        environment: "prod",
-        repository: "https://git.example.com/acme/jobs.git",
-        commit: "57f8c1926f575d9d75204db944ca0c4497ba75d2",
-        deployed_at: at(when),
+    let aws = Aws {
+        prefix: "errand-prod".to_owned(),
+        repository: "https://git.example.com/acme/jobs.git".to_owned(),
+        state_machine: "arn:aws:states:eu-west-1:123456789012:stateMachine:errand-prod-run".to_owned(),
+        backfill_state_machine: None,
+        scheduler_role: "arn:aws:iam::123456789012:role/errand-prod-scheduler".to_owned(),
+        dead_letter_queue: "arn:aws:sqs:eu-west-1:123456789012:errand-prod-schedules".to_owned(),
     };
-    Deployment::of(source, &project(), &[job(text)], previous)
+    let origin = Origin { environment: "prod", aws: &aws, commit: "57f8c1926f575d9d75204db944ca0c4497ba75d2" };
+    Deployment::of(origin, at(when), &project(), &[job(text)], previous).expect("its size is offered")
 }
 
 #[test]
@@ -105,6 +109,27 @@ fn other_files_and_newer_versions_are_refused_with_the_reason() {
     assert_eq!(told("{ \"version\": 2 }"), "deployment of version 2, this errand reads up to 1");
     assert!(told("{ \"version\": 1 }").starts_with("no deployment: missing field `environment`"));
     assert!(told("<html>").starts_with("no deployment: "));
+}
+
+#[test]
+fn a_file_of_an_earlier_errand_is_read_without_what_was_added_since() {
+    let mut value: serde_json::Value = serde_json::from_str(&deployed(JOB, "2026-11-20T12:00:00Z", None).json()).expect("JSON");
+    for added in ["order", "concurrency"] {
+        value["jobs"]["orders"].as_object_mut().expect("a job").remove(added).expect("it is written");
+    }
+    let job = &Deployment::parse(value.to_string().as_bytes()).expect("the same version").jobs["orders"];
+    assert_eq!((&job.order, &job.concurrency), (&None, &None));
+}
+
+#[test]
+fn a_missed_interval_is_started_with_what_its_schedule_would_have_sent() {
+    let job = deployed(JOB, "2026-11-20T12:00:00Z", None).jobs.remove("orders").expect("the job");
+    let order = job.order.expect("a job with a schedule has an order");
+    let sent = |order: &Order| serde_json::from_str::<serde_json::Value>(&order.json()).expect("JSON");
+    let mut expected = sent(&order);
+    expected["scheduled_at"] = "2026-11-20T06:00:00Z".into();
+    expected["trigger"] = "catchup".into();
+    assert_eq!(sent(&order.missed(at("2026-11-20T06:00:00Z"))), expected);
 }
 
 #[test]

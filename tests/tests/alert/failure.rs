@@ -129,6 +129,18 @@ fn another_interval_is_another_alert_of_the_same_incident() {
 }
 
 #[test]
+fn a_failure_that_left_no_report_counts_as_one() {
+    let site = Site::new();
+    site.deploy(&[("data-platform", &["slack"])], |_| {});
+    let lambda = site.lambda();
+    for (number, expected) in [(1, "the first failure that is known"), (2, "the 2nd failure in a row"), (3, "the 3rd failure in a row")] {
+        lambda.invoke(&caught(&format!("orders-{number}"), minutes_ago(5), "Errand.OutOfMemory", "")).expect("told");
+        let text = site.received(SLACK).last().map(|it| it.text.clone()).unwrap_or_default();
+        assert!(text.contains(expected), "{expected}: {text}");
+    }
+}
+
+#[test]
 fn the_end_of_a_task_is_told_in_words() {
     let site = Site::new();
     site.deploy(&[("data-platform", &["slack"])], |_| {});

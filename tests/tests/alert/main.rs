@@ -2,6 +2,7 @@
 //! PagerDuty, Teams, SES and a webhook, with bad days as a script says.
 #![allow(clippy::panic, reason = "a helper that cannot do its work fails the test that asked for it")]
 
+mod catchup;
 mod failure;
 mod site;
 mod trouble;

@@ -3,6 +3,7 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
+use e2e::aws_server::AwsServer;
 use e2e::lambda::Lambda;
 use e2e::receiver::{Received, Receiver};
 use e2e::s3::Bucket;
@@ -21,10 +22,15 @@ pub(crate) const EMAIL: &str = "/v2/email/outbound-emails";
 pub(crate) const WEBHOOK: &str = "/hook";
 pub(crate) const TOPIC: &str = "/topic";
 
+/// The state machine that runs jobs.
+pub(crate) const MACHINE: &str = "arn:aws:states:us-east-1:123456789012:stateMachine:errand-run";
+
 /// One environment.
 pub(crate) struct Site {
     pub(crate) bucket: Bucket,
     pub(crate) receiver: Receiver,
+    /// Step Functions.
+    pub(crate) states: AwsServer,
     name: String,
     topic: String,
 }
@@ -43,7 +49,7 @@ pub(crate) fn minutes_ago(minutes: i64) -> Timestamp {
 impl Site {
     pub(crate) fn new() -> Self {
         let (bucket, receiver, name) = (Bucket::create(), Receiver::start(), services::unique_name());
-        let site = Self { topic: topic(&name, &receiver), bucket, receiver, name };
+        let site = Self { topic: topic(&name, &receiver), bucket, receiver, states: AwsServer::start(), name };
         site.secret("slack", &site.receiver.url(SLACK));
         site.secret("pager", SECRETS[0]);
         site.secret("teams", &site.receiver.url(TEAMS));
@@ -75,6 +81,8 @@ impl Site {
             ("ERRAND_SECRET_PREFIX", format!("{}/", self.name)),
             ("ERRAND_EMAIL_FROM", "errand@example.com".to_owned()),
             ("ERRAND_PAGERDUTY_URL", self.receiver.url("")),
+            ("ERRAND_STATE_MACHINE", MACHINE.to_owned()),
+            ("AWS_ENDPOINT_URL_SFN", self.states.endpoint()),
         ];
         variables.extend_from_slice(more);
         Lambda::start("errand-alert", &variables)

@@ -35,6 +35,7 @@ impl Scene<'_> {
     /// How often it has failed.
     pub(super) fn how_often(&self, run_id: &str) -> Fact {
         let (in_row, all) = self.history.failures(self.job_name, run_id);
+        let (in_row, all) = (in_row + self.unreported, all + self.unreported);
         let last = match self.history.last_success(self.job_name) {
             Some(run) => format!("the last success ended at {}", time::moment(run.finished_at, &self.timezone())),
             None => "it has never succeeded, as far as is known".to_owned(),

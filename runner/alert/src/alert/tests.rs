@@ -8,6 +8,7 @@ use errand_model::document::job::{AlertEvent, Catchup, Image};
 use errand_model::report::Outcome;
 
 use super::Scene;
+use crate::catchup::Catching;
 use crate::cause;
 use crate::event::{Failed, Input};
 use crate::history::History;
@@ -35,6 +36,8 @@ pub(crate) fn deployment() -> Deployment {
         schedule: Some(DeployedSchedule { cron: "0 6 * * *".to_owned(), timezone: "Europe/Lisbon".to_owned() }),
         since: at("2026-11-01T00:00:00Z"),
         catchup: Catchup::None,
+        order: None,
+        concurrency: None,
         sla: DeployedSla::default(),
         timeout_seconds: 3_600,
         resources: DeployedResources { cpu_millis: 250, memory_bytes: 512 << 20, spot: false, image: Image::Slim },
@@ -70,6 +73,7 @@ fn links() -> Links {
         prefix: "state/".to_owned(),
         secret_prefix: "errand/prod/".to_owned(),
         email_from: None,
+        state_machine: None,
         log_group: "/errand/prod".to_owned(),
         pagerduty_url: "https://events.pagerduty.com".to_owned(),
         region: "eu-west-1".to_owned(),
@@ -88,7 +92,8 @@ fn history() -> History {
 fn with_scene<T>(history: &History, now: &str, then: impl FnOnce(&Scene<'_>) -> T) -> T {
     let (deployment, links) = (deployment(), links());
     let job = &deployment.jobs["orders"];
-    then(&Scene { deployment: &deployment, job_name: "orders", job, history, links: &links, now: at(now) })
+    let (deployment, links, now) = (&deployment, &links, at(now));
+    then(&Scene { deployment, job_name: "orders", job, history, links, now, unreported: 0, catching: None })
 }
 
 /// The failure that snapshots of channels show, too.
@@ -122,7 +127,7 @@ pub(crate) fn recovered() -> Said {
     history.runs.push(again.clone());
     let mut record = Record::open("run-orders-20", Subject::Failure, "orders", at("2026-11-20T06:04:00Z"), None);
     record.interval.clone_from(&again.interval);
-    with_scene(&history, "2026-11-20T08:35:00Z", |scene| scene.recovered("run-orders-20", &[&record], Some(&again)))
+    with_scene(&history, "2026-11-20T08:35:00Z", |scene| scene.recovered("run-orders-20", &[&record], Some(&again), 0))
 }
 
 fn finding(lateness: Lateness) -> Finding {
@@ -133,6 +138,7 @@ fn finding(lateness: Lateness) -> Finding {
         interval: run("orders", "x", "2026-11-20T06:00:00Z", Outcome::Failed).interval,
         limit: Duration::from_secs(1_800),
         started_at: None,
+        trace: None,
         key: "late-orders-20261120T060000Z".to_owned(),
         is_failure: false,
     }
@@ -166,6 +172,58 @@ fn a_run_that_never_came_is_told() {
     insta::assert_snapshot!("a_run_that_never_came_for_readers", told(&late(Lateness::NotStarted).impact));
 }
 
+/// What both audiences read of a missed run, when this became of it.
+fn caught_up(catchup: Catchup, catching: &Catching) -> [String; 2] {
+    let (mut deployment, links, history) = (deployment(), links(), history());
+    deployment.jobs.get_mut("orders").expect("the job").catchup = catchup;
+    let (job, now) = (&deployment.jobs["orders"], at("2026-11-20T06:31:00Z"));
+    let scene = Scene {
+        deployment: &deployment,
+        job_name: "orders",
+        job,
+        history: &history,
+        links: &links,
+        now,
+        unreported: 0,
+        catching: Some(catching),
+    };
+    let said = scene.late("late-orders-20261120T060000Z", &finding(Lateness::NotStarted), &[]);
+    let fact = |message: &Message, name: &str| message.facts.iter().find(|fact| fact.name == name).map(|fact| fact.text.clone());
+    [(&said.on_call, "Catching up"), (&said.impact, "What happens next")].map(|(message, name)| fact(message, name).unwrap_or_default())
+}
+
+#[test]
+fn what_becomes_of_a_missed_run_is_told_as_it_is() {
+    let started = |count: u32| (1..=count).map(|number| format!("orders-2026111{number}T060000Z-catchup-1f2e3d")).collect::<Vec<_>>();
+    let problem = || Some("cannot start `x`: not allowed (AccessDeniedException)".to_owned());
+    let told = [
+        (Catchup::None, Catching::default()),
+        (Catchup::All, Catching { started: started(1), ..Catching::default() }),
+        (Catchup::All, Catching { started: started(1), waiting: 2, problem: None }),
+        (Catchup::All, Catching { started: started(5), ..Catching::default() }),
+        (Catchup::All, Catching { waiting: 3, ..Catching::default() }),
+        (Catchup::All, Catching { problem: problem(), ..Catching::default() }),
+        (Catchup::All, Catching { started: started(1), waiting: 1, problem: problem() }),
+        (Catchup::Last, Catching { started: started(1), ..Catching::default() }),
+        (Catchup::Last, Catching::default()),
+    ];
+    let told = told.map(|(catchup, catching)| caught_up(catchup, &catching).join("\n"));
+    insta::assert_snapshot!(told.join("\n---\n"));
+}
+
+#[test]
+fn only_those_who_are_told_are_said_to_be() {
+    let (mut deployment, links, history) = (deployment(), links(), History::default());
+    let job = deployment.jobs.get_mut("orders").expect("the job");
+    job.alerts = vec![DeployedAlert { on: vec![AlertEvent::Failure], to: vec!["data-platform".to_owned()] }];
+    let (job, now) = (&deployment.jobs["orders"], at("2026-11-20T06:31:00Z"));
+    let scene =
+        Scene { deployment: &deployment, job_name: "orders", job, history: &history, links: &links, now, unreported: 0, catching: None };
+    assert!(scene.next(AlertEvent::Failure).starts_with("data-platform is told at the same time"));
+    // The owner does not hear of late runs; and no data of a good run is there to be seen.
+    assert_eq!(scene.next(AlertEvent::Late), "The next run is due at 2026-11-21 06:00 Europe/Lisbon.");
+}
+
 #[test]
 fn every_way_to_be_late_has_its_words() {
     let all = [Lateness::StartedLate, Lateness::NotFinished, Lateness::FinishedLate, Lateness::TooOld].map(late);
@@ -177,6 +235,26 @@ fn every_way_to_be_late_has_its_words() {
 fn a_recovery_says_how_long_it_took() {
     insta::assert_snapshot!(told(&recovered().on_call));
     insta::assert_snapshot!("a_recovery_for_readers", told(&recovered().impact));
+}
+
+#[test]
+fn a_recovery_does_not_claim_more_than_is_so() {
+    let again = run("orders", "orders-20b", "2026-11-20T06:00:00Z", Outcome::Succeeded);
+    let mut history = history();
+    history.runs.push(again.clone());
+    let mut late = Record::open("late-orders-x", Subject::Late, "orders", at("2026-11-17T06:31:00Z"), None);
+    late.dues = vec![at("2026-11-16T06:00:00Z"), at("2026-11-17T06:00:00Z"), at("2026-11-20T06:00:00Z")];
+    let said = with_scene(&history, "2026-11-20T08:35:00Z", |scene| scene.recovered("late-orders-x", &[&late], Some(&again), 2));
+    insta::assert_snapshot!(format!("{}\n===\n{}", told(&said.on_call), told(&said.impact)));
+}
+
+#[test]
+fn failures_without_a_report_count() {
+    let (deployment, links, history) = (deployment(), links(), history());
+    let (job, now) = (&deployment.jobs["orders"], at("2026-11-20T06:31:00Z"));
+    let scene =
+        Scene { deployment: &deployment, job_name: "orders", job, history: &history, links: &links, now, unreported: 2, catching: None };
+    assert!(scene.how_often("orders-20").text.starts_with("the 4th failure in a row"), "{}", scene.how_often("orders-20").text);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use errand_model::failure::chain;
 use reqwest::header::RETRY_AFTER;
 use reqwest::redirect::Policy;
 use reqwest::{Client, RequestBuilder, StatusCode, Url};
@@ -63,5 +64,5 @@ fn unreachable(name: &str, error: reqwest::Error) -> Trouble {
     if error.is_timeout() {
         return Trouble::soon(format!("{name} did not answer in time"));
     }
-    Trouble::soon(format!("{name} cannot be reached: {}", crate::aws::chain(&error.without_url())))
+    Trouble::soon(format!("{name} cannot be reached: {}", chain(&error.without_url())))
 }

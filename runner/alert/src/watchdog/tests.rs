@@ -6,7 +6,7 @@ use errand_model::report::{IntervalReport, Outcome};
 use jiff::Timestamp;
 use proptest::prelude::{ProptestConfig, prop_assert_eq, proptest};
 
-use super::{Finding, Start, View, findings};
+use super::{Finding, Start, Trace, View, findings};
 use crate::alert::tests::deployment;
 use crate::history::tests::{at, run};
 use crate::history::{History, Run};
@@ -65,6 +65,21 @@ fn a_run_that_failed_came() {
 }
 
 #[test]
+fn a_run_that_was_skipped_came_and_is_neither_late_nor_a_failure() {
+    let deployment = deployed("0 6 * * *", "UTC", sla(Some(600), Some(7_200), None));
+    let runs = [daily(19, Outcome::Succeeded), daily(20, Outcome::Skipped)];
+    for now in ["2026-11-20T06:10:01Z", "2026-11-20T09:00:00Z"] {
+        assert!(look(&deployment, &runs, &[], now).is_empty(), "{now}");
+    }
+    let late = [daily(19, Outcome::Succeeded), Run { started_at: at("2026-11-20T08:00:00Z"), ..daily(20, Outcome::Skipped) }];
+    assert!(look(&deployment, &late, &[], "2026-11-20T09:00:00Z").is_empty());
+    // It is no success either: data that is too old is told, and not as a failure.
+    let deployment = deployed("0 6 * * *", "UTC", sla(None, None, Some(26 * 3_600)));
+    let found = look(&deployment, &runs, &[], "2026-11-20T09:00:00Z");
+    assert!(found.len() == 1 && found[0].key == "old-orders-20261119T060320Z" && !found[0].is_failure, "{found:?}");
+}
+
+#[test]
 fn who_only_hears_of_late_runs_hears_of_a_failed_one_when_its_time_is_over() {
     let deployment = deployed("0 6 * * *", "UTC", sla(None, Some(7_200), None));
     let runs = [daily(19, Outcome::Succeeded), daily(20, Outcome::Failed)];
@@ -77,7 +92,7 @@ fn who_only_hears_of_late_runs_hears_of_a_failed_one_when_its_time_is_over() {
 fn a_claim_is_a_start() {
     let deployment = deployed("0 6 * * *", "UTC", sla(Some(600), Some(7_200), None));
     let runs = [daily(19, Outcome::Succeeded)];
-    let start = |at_: &str| [Start { job: "orders".to_owned(), due: at("2026-11-20T06:00:00Z"), at: at(at_) }];
+    let start = |at_: &str| [Start { job: "orders".to_owned(), due: at("2026-11-20T06:00:00Z"), at: at(at_), trace: Trace::default() }];
     let words = |starts: &[Start], now: &str| -> Vec<String> {
         look(&deployment, &runs, starts, now).iter().map(|finding| format!("{:?}", finding.lateness)).collect()
     };
@@ -85,6 +100,10 @@ fn a_claim_is_a_start() {
     assert!(words(&start("2026-11-20T06:00:30Z"), "2026-11-20T06:10:01Z").is_empty());
     assert_eq!(words(&start("2026-11-20T06:15:00Z"), "2026-11-20T06:20:00Z"), ["StartedLate"]);
     assert_eq!(words(&start("2026-11-20T06:00:30Z"), "2026-11-20T08:00:01Z"), ["NotFinished"]);
+    let mut known = start("2026-11-20T06:00:30Z");
+    known[0].trace.run_id = "orders-20".to_owned();
+    let found = look(&deployment, &runs, &known, "2026-11-20T08:00:01Z");
+    assert_eq!(found[0].trace.as_ref().map(|trace| trace.run_id.as_str()), Some("orders-20"));
 }
 
 #[test]

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use errand_model::failure::{Failure, FailureKind};
 use errand_model::job::Job;
+use errand_model::order::{Order, Origin};
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
 
 use super::cron;
-use super::order::{Order, Origin};
 use crate::aws::scheduler::Schedule;
 
 /// What the description of a schedule begins with that a deployment made. What lies beside such schedules in their group is left alone.
