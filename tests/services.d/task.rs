@@ -3,13 +3,15 @@
 //! Compiled by rustc alone (tests/src/cloud.rs), static, into an image FROM scratch. `ERRAND_INPUTS` holds parts divided by `|`, one for
 //! each attempt, the last for all later ones too. A part holds commands divided by `;`:
 //!
-//!     succeed           SendTaskSuccess with outcome `succeeded`
-//!     odd               SendTaskSuccess with an output that is not a report
-//!     fail <error>      SendTaskFailure
-//!     beat <n> <ms>     n heartbeats, each after ms milliseconds
-//!     sleep <ms>        does nothing for so long
-//!     memory            allocates until it is killed
-//!     exit <code>       ends
+//!     succeed               SendTaskSuccess with outcome `succeeded`
+//!     leave <outcome>       SendTaskSuccess with an outcome that leaves the work undone
+//!     odd                   SendTaskSuccess with an output that is not a report
+//!     fail <error>          SendTaskFailure
+//!     fail <error> <code>   the same, with a code in its cause
+//!     beat <n> <ms>         n heartbeats, each after ms milliseconds
+//!     sleep <ms>            does nothing for so long
+//!     memory                allocates until it is killed
+//!     exit <code>           ends
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -23,8 +25,13 @@ fn main() {
     for command in parts[(attempt - 1).min(parts.len() - 1)].split(';') {
         let words: Vec<&str> = command.split_whitespace().collect();
         match words[..] {
-            ["succeed"] => ask("SendTaskSuccess", &[("output", &report())]),
+            ["succeed"] => ask("SendTaskSuccess", &[("output", &report("succeeded", true))]),
+            ["leave", outcome] => ask("SendTaskSuccess", &[("output", &report(outcome, false))]),
             ["odd"] => ask("SendTaskSuccess", &[("output", "{}")]),
+            ["fail", error, code] => {
+                let cause = format!("{{\"version\":1,\"message\":\"as the test says\",\"code\":\"{code}\"}}");
+                ask("SendTaskFailure", &[("error", error), ("cause", &cause)]);
+            }
             ["fail", error] => ask("SendTaskFailure", &[("error", error), ("cause", "{\"version\":1,\"message\":\"as the test says\"}")]),
             ["beat", times, pause] => (0..number(times)).for_each(|_| {
                 std::thread::sleep(Duration::from_millis(number(pause)));
@@ -43,9 +50,9 @@ fn main() {
     }
 }
 
-fn report() -> String {
+fn report(outcome: &str, done: bool) -> String {
     format!(
-        r#"{{"errand":{{"version":1,"outcome":"succeeded","run_id":"{}","job":"{}","report":"","duration_ms":1,"rows_written":0,"warnings":0}}}}"#,
+        r#"{{"errand":{{"version":1,"outcome":"{outcome}","done":{done},"run_id":"{}","job":"{}","report":"","duration_ms":1,"rows_written":0,"warnings":0}}}}"#,
         variable("ERRAND_RUN_ID"),
         variable("ERRAND_JOB")
     )

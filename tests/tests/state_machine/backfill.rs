@@ -21,9 +21,26 @@ fn every_interval_becomes_a_run_and_the_second_time_none_does() {
     let input = backfill(&machine, &Start::script("succeed"), &["2026-01-01", "2026-01-02", "2026-01-03"]);
     let first = machine.backfilled(&input);
     assert_eq!((first.status.as_str(), counts(&first.output)), ("SUCCEEDED", [3, 0, 0]), "{first:#?}");
+    assert_eq!((&first.output["done"], &first.output["results"][0]["outcome"]), (&json!(true), &json!("succeeded")), "{first:#?}");
     let second = machine.backfilled(&input);
     assert_eq!((second.status.as_str(), counts(&second.output)), ("SUCCEEDED", [3, 3, 0]), "{second:#?}");
     assert!(!second.states.contains(&"Start".to_owned()), "{:?}", second.states);
+}
+
+#[test]
+fn an_interval_that_its_run_left_undone_is_told_and_runs_again_the_next_time() {
+    let machine = Machine::deploy();
+    let backfilled = |script: &str| machine.backfilled(&backfill(&machine, &Start::script(script), &["2026-01-01"]));
+    for left in ["leave skipped", "leave duplicate"] {
+        let ended = backfilled(left);
+        assert_eq!((ended.status.as_str(), ended.error.as_str()), ("FAILED", "Errand.BackfillIncomplete"), "{left}: {ended:#?}");
+        let summary: Value = serde_json::from_str(&ended.cause).expect("the cause is the summary");
+        assert_eq!((counts(&summary), &summary["failed_intervals"]), ([1, 0, 1], &json!(["2026-01-01"])), "{left}");
+    }
+    let loaded = backfilled("succeed");
+    assert_eq!((loaded.status.as_str(), counts(&loaded.output)), ("SUCCEEDED", [1, 0, 0]), "{loaded:#?}");
+    assert_eq!(loaded.output["results"][0]["run_id"], "backfill-orders-2026-01-01-3");
+    assert_eq!(counts(&backfilled("succeed").output), [1, 1, 0]);
 }
 
 #[test]

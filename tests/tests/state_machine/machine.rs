@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use e2e::asl::{self, Times};
 use e2e::cloud::{ACCOUNT, Cloud, REGION, Service};
 use e2e::condition::wait_for;
 use e2e::services::unique_name;
@@ -212,31 +213,12 @@ fn create(cloud: &Cloud, name: &str, definition: &Value) -> String {
 
 /// A definition as it lies in the repository, with its substitutions, and with minutes shortened to seconds. Nothing else differs.
 fn definition(name: &str, values: &[(&str, &str)], most: Duration) -> Value {
-    let path = format!("{}/../state-machines/{name}.asl.json", env!("CARGO_MANIFEST_DIR"));
-    let mut text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
+    let path = asl::folder().join(format!("{name}.asl.json"));
+    let mut text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     for (name, value) in values {
         text = text.replace(&format!("${{{name}}}"), value);
     }
-    let mut definition = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{path}: {error}"));
-    shorten(&mut definition);
+    let mut definition = asl::shortened(&text, Times { heartbeat: 12, margin: 1 });
     definition["TimeoutSeconds"] = json!(most.as_secs());
     definition
-}
-
-fn shorten(value: &mut Value) {
-    match value {
-        Value::Object(members) => {
-            for (key, member) in members {
-                match (key.as_str(), member.as_str()) {
-                    ("HeartbeatSeconds", _) => *member = json!(12),
-                    ("IntervalSeconds" | "MaxDelaySeconds" | "Seconds", _) => *member = json!(1),
-                    (_, Some(text)) if text.starts_with("States.MathRandom(") => *member = json!("States.MathRandom(1, 2)"),
-                    (_, Some("States.MathAdd($.timeout_seconds, 120)")) => *member = json!("States.MathAdd($.timeout_seconds, 1)"),
-                    _ => shorten(member),
-                }
-            }
-        }
-        Value::Array(members) => members.iter_mut().for_each(shorten),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
-    }
 }

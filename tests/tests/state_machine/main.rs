@@ -111,9 +111,19 @@ fn interruptions_without_end_are_a_failure() {
 #[test]
 fn a_runner_that_says_cancelled_was_interrupted_under_spot_and_stopped_elsewhere() {
     let machine = Machine::deploy();
-    let script = "fail Errand.Cancelled;exit 16|succeed";
+    let script = "fail Errand.Cancelled run::cancelled;exit 16|succeed";
     assert_succeeded(&machine.ran(&Start::script(script).with("capacity_provider", "FARGATE_SPOT")), 2);
     assert_failed(&machine.ran(&Start::script(script)), "Errand.Cancelled", 1);
+}
+
+#[test]
+fn a_run_that_another_asked_to_end_stays_ended_under_spot() {
+    let machine = Machine::deploy();
+    let under_spot = |script: &str| machine.ran(&Start::script(script).with("capacity_provider", "FARGATE_SPOT"));
+    for code in ["task::asked_to_end", "task::lost_claim"] {
+        assert_failed(&under_spot(&format!("fail Errand.Cancelled {code};exit 16|succeed")), "Errand.Cancelled", 1);
+    }
+    assert_failed(&under_spot("exit 16|succeed"), "Errand.Cancelled", 1);
 }
 
 #[test]

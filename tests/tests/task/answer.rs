@@ -3,6 +3,7 @@
 use e2e::aws_server::Reply;
 use e2e::s3::Bucket;
 use e2e::s3_fault::{Fault, FaultyS3};
+use serde_json::Value;
 
 use crate::stage::{DAY, Stage, TABLE, TOKEN};
 
@@ -103,6 +104,28 @@ fn a_report_that_cannot_be_kept_is_told_and_the_outcome_is_not_lost() {
     assert!(told["note"].as_str().unwrap_or_default().contains("could not be kept"), "{told}");
     assert!(outcome.stderr.contains("cannot write the run report"), "{}", outcome.stderr);
     assert_eq!(stage.claim()["state"], "succeeded");
+}
+
+/// The disk of a container is gone with it, and its log is kept.
+#[test]
+fn a_report_that_cannot_be_kept_is_one_line_of_the_log() {
+    let bucket = Bucket::create();
+    let faulty = FaultyS3::before(bucket.endpoint());
+    let mut stage = Stage::before(Some((bucket, faulty.endpoint())));
+    stage.commit("", TABLE);
+    faulty.inject("/errand/runs/", Fault::Refuse { status: 403, code: "AccessDenied" }, 100);
+    // Nor does the state machine learn anything.
+    stage.aws.next("SendTaskSuccess", std::iter::repeat_n(Reply::Error(400, "InvalidOutput"), 100));
+    let outcome = stage.task("unkept").env("ERRAND_LOG_FORMAT", "json").run(["task"]).expect_code(17);
+    assert!(stage.bucket.keys("errand/runs/").is_empty());
+    let lines = outcome.stderr.lines().filter(|line| line.contains("run report cannot be kept"));
+    let lines: Vec<Value> = lines.map(|line| serde_json::from_str(line).expect("a line is JSON")).collect();
+    assert_eq!(lines.len(), 1, "{}", outcome.stderr);
+    assert_eq!((&lines[0]["level"], &lines[0]["run_id"]), (&"error".into(), &"unkept".into()));
+    let report: Value = serde_json::from_str(lines[0]["report"].as_str().unwrap_or_default()).expect("the whole report");
+    assert_eq!((&report["version"], &report["run_id"], &report["outcome"]), (&1.into(), &"unkept".into(), &"succeeded".into()));
+    assert_eq!((&report["steps"][0]["id"], &report["steps"][0]["rows"]["written"]), (&"table".into(), &1.into()));
+    assert!(report["peak_memory_bytes"].as_u64().is_some(), "to its last field");
 }
 
 #[test]

@@ -3,6 +3,9 @@
 use std::time::Duration;
 
 use e2e::condition::wait_for;
+use e2e::errand::{Errand, Running};
+use e2e::s3::Bucket;
+use e2e::s3_fault::{Fault, FaultyS3};
 
 use crate::stage::{Stage, TABLE};
 
@@ -12,7 +15,7 @@ fn a_second_start_of_a_done_interval_ends_quietly_and_writes_nothing() {
     let _ = stage.run("first").expect_code(0);
     let _ = stage.run("second").expect_code(0);
     let told = stage.success();
-    assert_eq!((&told["outcome"], &told["run_id"]), (&"duplicate".into(), &"second".into()));
+    assert_eq!((&told["outcome"], &told["run_id"], &told["done"]), (&"duplicate".into(), &"second".into(), &true.into()));
     assert_eq!(told["report"], format!("s3://{}/errand/runs/first.json", stage.bucket.name()));
     assert_eq!(stage.bucket.keys("errand/runs/").len(), 1);
 }
@@ -22,10 +25,47 @@ fn a_second_start_of_an_interval_at_work_ends_quietly() {
     let stage = Stage::waiting("");
     let first = stage.begun(stage.task("first"));
     let _ = stage.run("second").expect_code(0);
-    assert_eq!(stage.success()["outcome"], "duplicate");
+    assert_eq!((&stage.success()["outcome"], &stage.success()["done"]), (&"duplicate".into(), &false.into()));
     stage.go();
     let _ = first.wait().expect_code(0);
     assert_eq!((stage.success()["run_id"].as_str(), stage.success()["outcome"].as_str()), (Some("first"), Some("succeeded")));
+}
+
+/// A task of the same interval that somebody starts by hand, once it waits for the one that works on it.
+fn waiting_by_hand(stage: &Stage, task: &Errand) -> Running {
+    let running = task.spawn(["task"]);
+    wait_for("the task to wait", Duration::from_secs(60), || running.stderr().contains("waiting for the run that works").then_some(()));
+    assert!(stage.aws.calls_of("SendTaskSuccess").is_empty());
+    running
+}
+
+#[test]
+fn a_start_by_hand_waits_for_the_run_at_work_and_is_its_duplicate_when_that_succeeds() {
+    let stage = Stage::waiting("");
+    let first = stage.begun(stage.task("first"));
+    let task = stage.task("second").env("ERRAND_TRIGGER", "backfill");
+    let second = waiting_by_hand(&stage, &task);
+    stage.go();
+    let _ = first.wait().expect_code(0);
+    let _ = second.wait().expect_code(0);
+    let told = stage.success();
+    assert_eq!((&told["outcome"], &told["run_id"], &told["done"]), (&"duplicate".into(), &"second".into(), &true.into()));
+    assert_eq!(told["report"], format!("s3://{}/errand/runs/first.json", stage.bucket.name()));
+}
+
+#[test]
+fn a_start_by_hand_does_what_the_run_at_work_left_undone() {
+    let stage = Stage::waiting("");
+    let first = stage.begun(stage.task("first"));
+    let task = stage.task("second").env("ERRAND_TRIGGER", "manual");
+    let second = waiting_by_hand(&stage, &task);
+    first.terminate();
+    let _ = first.wait().expect_code(16);
+    stage.go();
+    let _ = second.wait().expect_code(0);
+    let told = stage.success();
+    assert_eq!((&told["outcome"], &told["run_id"], &told["done"]), (&"succeeded".into(), &"second".into(), &true.into()));
+    assert_eq!(stage.claim()["run_id"], "second");
 }
 
 #[test]
@@ -90,7 +130,46 @@ fn attempts_of_one_execution_share_the_interval_that_the_first_decided() {
     assert_eq!(stage.report("console")["interval"], stage.report("console.2")["interval"]);
 }
 
-fn in_group(on_overlap: &str) -> (Stage, e2e::errand::Errand, e2e::errand::Errand) {
+#[test]
+fn a_renewal_whose_answer_is_lost_ends_no_run() {
+    let bucket = Bucket::create();
+    let faulty = FaultyS3::before(bucket.endpoint());
+    let renewal = format!("PUT /{}/errand/claims/load/", bucket.name());
+    let mut stage = Stage::before(Some((bucket, faulty.endpoint())));
+    stage.commit_waiting("");
+    let running = stage.begun(stage.task("run"));
+    // As many as one renewal tries: the server takes the first, and says of the others that the claim has changed.
+    faulty.inject(&renewal, Fault::Lose, 4);
+    wait_for("the renewal to fail", Duration::from_secs(60), || running.stderr().contains("a claim could not be renewed").then_some(()));
+    let so_far = faulty.requests(&renewal);
+    wait_for("two further renewals", Duration::from_secs(60), || (faulty.requests(&renewal) >= so_far + 2).then_some(()));
+    stage.go();
+    let _ = running.wait().expect_code(0);
+    assert_eq!((&stage.success()["outcome"], &stage.claim()["state"]), (&"succeeded".into(), &"succeeded".into()));
+}
+
+#[test]
+fn a_signal_after_a_lost_claim_leaves_the_steps_their_time() {
+    let mut stage = Stage::before(None);
+    let (told, ended) = (stage.path("told"), stage.path("ended"));
+    let at_term = format!("touch {}; sleep 3; touch {}; exit 1", told.display(), ended.display());
+    let script = format!("trap '{at_term}' TERM; touch {}; while true; do sleep 0.05; done", stage.path("started").display());
+    stage.commit("", &format!("  - id: wait\n    command: {{ run: [/bin/sh, -c, \"{script}\"] }}\n"));
+    let running = stage.begun(stage.task("run"));
+    let claim = stage.bucket.keys("errand/claims/load/").remove(0);
+    let mut taken = stage.claim();
+    (taken["run_id"], taken["holder"]) = ("other".into(), "another-process".into());
+    stage.bucket.put(&claim, taken.to_string());
+    wait_for("the step to be told", Duration::from_secs(60), || told.exists().then_some(()));
+    running.terminate();
+    let outcome = running.wait().expect_code(16);
+    assert!(ended.exists() && !outcome.stderr.contains("ending the run at once"), "{}", outcome.stderr);
+    let (error, cause) = stage.failure();
+    assert_eq!((error.as_str(), &cause["code"], &cause["step"]), ("Errand.Cancelled", &"task::lost_claim".into(), &"wait".into()));
+    assert_eq!(stage.claim()["run_id"], "other");
+}
+
+fn in_group(on_overlap: &str) -> (Stage, Errand, Errand) {
     let stage = Stage::waiting(&format!("concurrency: {{ on_overlap: {on_overlap} }}"));
     let (one, other) = (stage.task("one"), stage.task("other").env("ERRAND_INTERVAL", "2026-11-20/2026-11-21"));
     (stage, one, other)
@@ -103,7 +182,7 @@ fn a_start_past_the_limit_of_its_group_is_skipped_and_may_come_again() {
     let first = stage.begun(one);
     let _ = other.run(["task"]).expect_code(0);
     let told = stage.success();
-    assert_eq!(told["outcome"], "skipped");
+    assert_eq!((&told["outcome"], &told["done"]), (&"skipped".into(), &false.into()));
     assert!(told["note"].as_str().unwrap_or_default().contains("run `one`"), "{told}");
     assert_eq!(stage.report("other")["outcome"], "skipped");
     stage.go();
@@ -123,6 +202,21 @@ fn a_start_past_the_limit_of_its_group_waits_in_a_queue() {
     let _ = first.wait().expect_code(0);
     let _ = second.wait().expect_code(0);
     assert_eq!(stage.success()["run_id"], "other");
+}
+
+#[test]
+fn starts_by_hand_of_a_job_that_says_nothing_of_concurrency_wait_and_are_not_skipped() {
+    for trigger in ["manual", "backfill"] {
+        let stage = Stage::waiting("");
+        let first = stage.begun(stage.task("one"));
+        let other = stage.task("other").env("ERRAND_INTERVAL", "2026-11-20/2026-11-21").env("ERRAND_TRIGGER", trigger);
+        let second = other.spawn(["task"]);
+        wait_for("the second to wait", Duration::from_secs(60), || second.stderr().contains("waiting for a slot").then_some(()));
+        stage.go();
+        let _ = first.wait().expect_code(0);
+        let _ = second.wait().expect_code(0);
+        assert_eq!((&stage.success()["run_id"], &stage.success()["outcome"]), (&"other".into(), &"succeeded".into()), "{trigger}");
+    }
 }
 
 #[test]

@@ -41,9 +41,7 @@ impl Stage {
     /// A job with these keys, whose step says that it has begun and waits until [`Self::go`].
     pub(crate) fn waiting(keys: &str) -> Self {
         let mut stage = Self::before(None);
-        let script =
-            format!("touch {}; while [ ! -e {} ]; do sleep 0.05; done", stage.path("started").display(), stage.path("go").display());
-        stage.commit(keys, &format!("  - id: wait\n    command: {{ run: [/bin/sh, -c, \"{script}\"] }}\n"));
+        stage.commit_waiting(keys);
         stage
     }
 
@@ -80,6 +78,12 @@ impl Stage {
     pub(crate) fn commit(&mut self, keys: &str, steps: &str) {
         self.repository.write("jobs/load/job.yaml", &format!("version: 1\nname: load\nowner: team\n{keys}\nsteps:\n{steps}"));
         self.commit = self.repository.commit("a job");
+    }
+
+    /// The job of [`Self::waiting`] at a further commit.
+    pub(crate) fn commit_waiting(&mut self, keys: &str) {
+        let script = format!("touch {}; while [ ! -e {} ]; do sleep 0.05; done", self.path("started").display(), self.path("go").display());
+        self.commit(keys, &format!("  - id: wait\n    command: {{ run: [/bin/sh, -c, \"{script}\"] }}\n"));
     }
 
     pub(crate) fn path(&self, path: &str) -> PathBuf {

@@ -5,6 +5,8 @@ use std::io::Write;
 use errand_model::failure::{Failure, FailureKind};
 use errand_model::interval::Interval;
 use errand_model::job::Aws;
+use errand_model::order::name::{self, Work};
+use errand_model::order::{Order, Origin, Trigger};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
@@ -14,8 +16,6 @@ use super::start::{Found, JobArgs, prepare, start, told};
 use super::{Surroundings, print, stack};
 use crate::aws::step_functions::{Execution, Executions};
 use crate::checkout;
-use crate::deploy::name::{self, Work};
-use crate::deploy::order::{Order, Origin};
 use crate::report::figure;
 use crate::run::Request;
 
@@ -34,7 +34,7 @@ pub struct BackfillArgs {
     /// Intervals that end there or earlier: a date or a time.
     #[arg(long, value_name = "TIME")]
     pub to: String,
-    /// Most runs at once.
+    /// Most runs at once; never more than `concurrency.limit` of the job.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=40))]
     pub parallel: u32,
 }
@@ -62,7 +62,13 @@ pub fn run(args: &BackfillArgs, surroundings: &Surroundings, out: &mut dyn Write
         let follower = Follower::new(surroundings, &executions, aws, args.job.format).await?;
         let of = format!("{} of `{}`", figure::plural(intervals.len(), "interval"), request.job.name);
         match found {
-            Found::New => follower.say(&format!("started backfill {run}: {of}")),
+            Found::New => {
+                let at_once = side_by_side(args, request);
+                follower.say(&format!("started backfill {run}: {of}, {at_once} at once"));
+                if at_once < args.parallel {
+                    follower.say(&format!("more would wait for each other: `concurrency.limit` of `{}` is {at_once}", request.job.name));
+                }
+            }
             Found::Running => follower.say(&format!("backfill {run} is at work on it already: {of}")),
             Found::Done => follower.say(&format!("backfill {run} did it; nothing was started")),
         }
@@ -108,7 +114,7 @@ fn intervals(args: &BackfillArgs, request: &Request) -> Result<Vec<Interval>, Fa
 fn input(args: &BackfillArgs, request: &Request, aws: &Aws, intervals: &[Interval]) -> Result<(String, String), Failure> {
     let (commit, job, environment) = (stack::commit(&request.checkout)?, request.job.name.as_str(), request.environment.as_str());
     let origin = Origin { environment, aws, commit };
-    let order = Order { trigger: "backfill".to_owned(), ..Order::by_hand(origin, &request.job, "", &request.inputs)? };
+    let order = Order { trigger: Trigger::Backfill, ..Order::by_hand(origin, &request.job, "", &request.inputs)? };
     let items: Vec<serde_json::Value> = intervals
         .iter()
         .map(|interval| {
@@ -118,8 +124,13 @@ fn input(args: &BackfillArgs, request: &Request, aws: &Aws, intervals: &[Interva
         .collect();
     let work = json!({ "run": order, "intervals": items }).to_string();
     let digest: String = Sha256::digest(work).iter().take(4).map(|byte| format!("{byte:02x}")).collect();
-    let input = json!({ "run": order, "intervals": items, "concurrency": args.parallel });
+    let input = json!({ "run": order, "intervals": items, "concurrency": side_by_side(args, request) });
     Ok((format!("{job}-backfill-{digest}"), input.to_string()))
+}
+
+/// Runs past the limit of the group would only wait for each other, each in a task that costs, and run out of time.
+fn side_by_side(args: &BackfillArgs, request: &Request) -> u32 {
+    args.parallel.min(request.job.concurrency.limit)
 }
 
 fn finish(run: &str, ended: &Execution, format: Format, out: &mut dyn Write) -> Result<u8, Failure> {
@@ -142,5 +153,5 @@ fn finish(run: &str, ended: &Execution, format: Format, out: &mut dyn Write) -> 
     }
     let message = format!("backfill `{run}` ended as {}", ended.error.as_deref().unwrap_or(&ended.status));
     Err(Failure::new(FailureKind::Permanent, "backfill::incomplete", message)
-        .help("mend what fails, then run the same command again: it runs only what did not succeed"))
+        .help("mend what fails, then run the same command again: it runs only what is not done"))
 }

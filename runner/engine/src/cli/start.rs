@@ -5,18 +5,18 @@ use std::io::Write;
 use errand_model::failure::{Failure, FailureKind};
 use errand_model::interval::Interval;
 use errand_model::job::Aws;
+use errand_model::order::name::{self, Work};
+use errand_model::order::{Order, Origin};
 use jiff::Timestamp;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use super::follow::Follower;
 use super::run::{Format, show_problems};
 use super::selection::{Outline, Prepared, Selection, name_and_value};
 use super::{Surroundings, print, stack};
-use crate::aws::step_functions::{Executions, Started};
+use crate::aws::step_functions::{Execution, Executions, Started};
 use crate::checkout;
-use crate::deploy::name::{self, Work};
-use crate::deploy::order::{Order, Origin};
 use crate::report::store::ReportStore;
 
 /// Most starts of the same work.
@@ -125,7 +125,7 @@ pub(super) enum Found {
     Done,
 }
 
-/// Starts an execution under the first number of a name that no failed one has. The name with its number.
+/// Starts an execution under the first number of a name that no execution has which left the work undone. The name with its number.
 ///
 /// Fails with `aws::*`, and as `Definition` with `start::too_often`.
 pub(super) async fn start(
@@ -139,7 +139,7 @@ pub(super) async fn start(
         let run = name::numbered(name, number);
         match executions.describe(&Aws::execution(state_machine, &run)).await? {
             Some(found) if found.is_running() => return Ok((run, Found::Running)),
-            Some(found) if found.status == "SUCCEEDED" => return Ok((run, Found::Done)),
+            Some(found) if did(&found) => return Ok((run, Found::Done)),
             Some(_) => continue,
             None => {}
         }
@@ -149,8 +149,14 @@ pub(super) async fn start(
             Started::Exists => return Ok((run, Found::Running)),
         }
     }
-    let message = format!("`{name}` failed {MOST_STARTS} times in `{}`", aws.prefix);
+    let message = format!("`{name}` was started {MOST_STARTS} times in `{}`, and is not done", aws.prefix);
     Err(Failure::new(FailureKind::Definition, "start::too_often", message).help("mend what fails; a new commit starts from the beginning"))
+}
+
+/// Whether an execution did its work. One that ended well may have left it to a run that failed later.
+fn did(found: &Execution) -> bool {
+    let output = found.output.as_deref().and_then(|output| serde_json::from_str::<Value>(output).ok()).unwrap_or_default();
+    found.status == "SUCCEEDED" && output["done"] == true
 }
 
 /// A job without a schedule runs for the moment of its start: whole seconds are enough to tell one from another.

@@ -9,6 +9,8 @@ use std::io::Write;
 use std::time::Duration;
 
 use errand_model::failure::{Failure, FailureKind};
+use errand_model::job::Concurrency;
+use errand_model::order::Trigger;
 use errand_model::report::RunReport;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -226,7 +228,7 @@ impl Task<'_> {
         Ok(Ended::Report(Box::new(report)))
     }
 
-    /// Claims the interval, then a slot of the group. An answer when there is nothing to do.
+    /// Claims the interval and a slot of the group. An answer when there is nothing to do.
     async fn claim(&self, outline: &mut Outline, request: &mut Request) -> Result<Option<Quiet>, Failure> {
         let settings = &self.surroundings.settings.task;
         let Some(reports) = outline.store.clone() else {
@@ -249,20 +251,24 @@ impl Task<'_> {
             attempt: request.attempt,
             holder: format!("{:016x}", fastrand::u64(..)),
             commit: request.checkout.commit.clone(),
-            by_hand: settings.trigger.as_deref().is_some_and(|trigger| trigger != "schedule"),
+            by_hand: settings.trigger.is_some_and(Trigger::is_by_hand),
+            makes_up: matches!(settings.trigger, Some(Trigger::Catchup | Trigger::Backfill)),
             lease_seconds: settings.heartbeat.as_secs() * MISSED_HEARTBEATS,
         };
         let claims = Claims { leases, reports, clock: self.surroundings.clock.clone(), look_every: LOOK_EVERY.min(settings.heartbeat) };
-        match claims.claim(&key, &taker).await? {
-            Ok(lease) => self.hold(&claims, lease).await,
+        let timeout = request.job.timeout;
+        let waiting = self.wait_for_turn(&claims, &key, &taker, &request.job.concurrency);
+        let waiting = self.pulse.follow("waiting for its turn", self.cancelled, waiting);
+        tokio::time::timeout(self.rest(outline, timeout), waiting).await.unwrap_or_else(|_| Err(run::timed_out(timeout)))
+    }
+
+    async fn wait_for_turn(&self, claims: &Claims, key: &str, taker: &Taker, concurrency: &Concurrency) -> Result<Option<Quiet>, Failure> {
+        match claims.claim(key, taker, self.cancelled).await? {
+            Ok(lease) => self.hold(claims, lease).await,
             Err(quiet) => return Ok(Some(quiet)),
         }
-        let waiting = claims.slot(&request.job.concurrency, &taker, self.cancelled);
-        let waiting = self.pulse.follow("waiting for the group", self.cancelled, waiting);
-        let timeout = request.job.timeout;
-        let slot = tokio::time::timeout(self.rest(outline, timeout), waiting).await;
-        match slot.unwrap_or_else(|_| Err(run::timed_out(timeout)))? {
-            Ok(lease) => self.hold(&claims, lease).await,
+        match claims.slot(concurrency, taker, self.cancelled).await? {
+            Ok(lease) => self.hold(claims, lease).await,
             Err(quiet) => return Ok(Some(quiet)),
         }
         Ok(None)

@@ -6,6 +6,7 @@ use errand_model::failure::Failure;
 use errand_model::report::{Outcome, RunReport};
 use serde_json::{Map, Value, json};
 
+use super::lease::State;
 use crate::secret::Redactor;
 
 /// Version of both shapes.
@@ -31,6 +32,8 @@ pub(crate) enum Answer {
 pub(crate) struct Quiet {
     /// `duplicate` or `skipped`.
     pub(crate) outcome: &'static str,
+    /// Whether another run did the work; else it may be left undone.
+    pub(crate) done: bool,
     /// Why, in a sentence.
     pub(crate) why: String,
     /// Report of the run that did the work.
@@ -56,6 +59,7 @@ pub(crate) fn of_report(report: &RunReport, kept: &Result<Option<String>, Failur
             let mut errand = Map::new();
             errand.insert("version".to_owned(), VERSION.into());
             errand.insert("outcome".to_owned(), report.outcome.as_str().into());
+            errand.insert("done".to_owned(), (State::of(report.outcome) == State::Succeeded).into());
             errand.insert("run_id".to_owned(), report.run_id.clone().into());
             errand.insert("job".to_owned(), report.job.clone().into());
             errand.insert("report".to_owned(), url.into());
@@ -73,8 +77,8 @@ pub(crate) fn of_report(report: &RunReport, kept: &Result<Option<String>, Failur
 /// The answer of a run that found its work done or being done.
 pub(crate) fn of_quiet(known: &Known, quiet: &Quiet, report: Option<&str>, duration_ms: u64, redactor: &Redactor) -> Answer {
     let errand = json!({
-        "version": VERSION, "outcome": quiet.outcome, "run_id": known.run_id, "job": known.job, "report": report.unwrap_or_default(),
-        "duration_ms": duration_ms, "rows_written": 0, "warnings": 0, "note": cut(&redactor.redact(&quiet.why), MAX_FIELD),
+        "version": VERSION, "outcome": quiet.outcome, "done": quiet.done, "run_id": known.run_id, "job": known.job,
+        "report": report.unwrap_or_default(), "duration_ms": duration_ms, "rows_written": 0, "warnings": 0, "note": cut(&redactor.redact(&quiet.why), MAX_FIELD),
     });
     Answer::Success(json!({ "errand": errand }).to_string())
 }
@@ -182,6 +186,25 @@ mod tests {
         let value: Value = serde_json::from_str(&output).expect("JSON");
         assert_eq!((&value["errand"]["outcome"], &value["errand"]["report"]), (&"succeeded".into(), &"".into()));
         assert!(value["errand"]["note"].as_str().is_some_and(|note| note.contains("could not be kept")));
+    }
+
+    #[test]
+    fn an_answer_says_whether_the_work_is_done() {
+        let told = |answer: Answer| match answer {
+            Answer::Success(output) => serde_json::from_str::<Value>(&output).expect("JSON")["errand"]["done"].clone(),
+            Answer::Failure { cause, .. } => panic!("a failure: {cause}"),
+        };
+        for (outcome, expected) in
+            [(Outcome::Succeeded, true), (Outcome::Warned, true), (Outcome::AlreadyDone, true), (Outcome::Skipped, false)]
+        {
+            let report = RunReport { failure: None, outcome, ..failed_report() };
+            assert_eq!(told(of_report(&report, &Ok(None), &Redactor::default())), expected, "{outcome:?}");
+        }
+        let known = Known { run_id: "second".to_owned(), job: "orders".to_owned() };
+        for (outcome, done) in [("duplicate", true), ("duplicate", false), ("skipped", false)] {
+            let quiet = Quiet { outcome, done, why: "run `first` works on this interval".to_owned(), report: None };
+            assert_eq!(told(of_quiet(&known, &quiet, None, 1, &Redactor::default())), done, "{outcome}");
+        }
     }
 
     #[test]

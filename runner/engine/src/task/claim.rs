@@ -24,13 +24,15 @@ use crate::store::Put;
 /// Most tries against other runs that take the same lease.
 const RACES: usize = 20;
 
-/// What a run that wants a lease does.
+/// What a run that wants a claim does.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Decision {
     /// Takes it.
     Take,
-    /// Leaves it to the one that works on it, or has.
-    Leave(String),
+    /// Leaves it to the run that works on the interval; how that ends is not known.
+    AtWork(String),
+    /// Leaves it: the interval is done.
+    Done(String),
 }
 
 /// Whether a claim that is there is taken. `reported` is how the run that holds it ended, by its report.
@@ -48,12 +50,12 @@ pub(crate) fn decide(found: &Record, taker: &Taker, reported: Option<Outcome>, n
     if done {
         // By hand, the same interval at another commit is meant: the ledger knows which of its steps have changed.
         let is_repair = taker.by_hand && !is_own && found.commit != taker.commit;
-        return if is_repair { Decision::Take } else { Decision::Leave(format!("run `{}` did this interval", found.run_id)) };
+        return if is_repair { Decision::Take } else { Decision::Done(format!("run `{}` did this interval", found.run_id)) };
     }
     if is_own || !found.is_alive(now) {
         return Decision::Take;
     }
-    Decision::Leave(format!("run `{}` works on this interval since {}", found.run_id, found.taken_at))
+    Decision::AtWork(format!("run `{}` works on this interval since {}", found.run_id, found.taken_at))
 }
 
 /// The key of the claim on an interval of a job; inputs that the job declares are part of it.
@@ -92,22 +94,41 @@ pub(crate) struct Claims {
 }
 
 impl Claims {
-    /// Claims an interval.
+    /// Claims an interval. A run by hand waits for the one that works on it, and takes over what that one does not finish: so its duplicates
+    /// are of runs that ended well.
     ///
-    /// Fails with what the store says.
-    pub(crate) async fn claim(&self, key: &str, taker: &Taker) -> Result<Result<Lease, Quiet>, Failure> {
+    /// Fails as `Cancelled` when the run is cancelled meanwhile, else with what the store says.
+    pub(crate) async fn claim(&self, key: &str, taker: &Taker, cancelled: &CancellationToken) -> Result<Result<Lease, Quiet>, Failure> {
+        let mut told = false;
+        loop {
+            let quiet = match self.claim_now(key, taker).await? {
+                Err(quiet) if taker.by_hand && !quiet.done => quiet,
+                claimed => return Ok(claimed),
+            };
+            if !told {
+                tracing::info!(lease = key, why = quiet.why, "waiting for the run that works on the interval");
+                told = true;
+            }
+            self.look_later(cancelled, "task::waited_for_claim", &quiet.why).await?;
+        }
+    }
+
+    async fn claim_now(&self, key: &str, taker: &Taker) -> Result<Result<Lease, Quiet>, Failure> {
         for _ in 0..RACES {
             let found = self.leases.find(key).await?;
             if let Some(found) = &found {
                 let report = self.report_of(&found.record).await;
                 let outcome = report.as_ref().map(|(report, _)| report.outcome);
-                match decide(&found.record, taker, outcome, self.clock.now()) {
-                    Decision::Take => tracing::info!(lease = key, held_by = found.record.run_id, "claim taken over"),
-                    Decision::Leave(why) => {
-                        let report = report.map(|(_, url)| url).or_else(|| found.record.report.clone());
-                        return Ok(Err(Quiet { outcome: "duplicate", why, report }));
-                    }
+                let (why, done) = match decide(&found.record, taker, outcome, self.clock.now()) {
+                    Decision::Take => (None, false),
+                    Decision::AtWork(why) => (Some(why), false),
+                    Decision::Done(why) => (Some(why), true),
+                };
+                if let Some(why) = why {
+                    let report = report.map(|(_, url)| url).or_else(|| found.record.report.clone());
+                    return Ok(Err(Quiet { outcome: "duplicate", done, why, report }));
                 }
+                tracing::info!(lease = key, held_by = found.record.run_id, "claim taken over");
             }
             if let Some(lease) = self.leases.take(key, taker.record(self.clock.now()), found.as_ref()).await? {
                 return Ok(Ok(lease));
@@ -132,16 +153,16 @@ impl Claims {
                 Ok(lease) => return Ok(Ok(lease)),
                 Err(busy) => busy,
             };
-            let Some((key, oldest)) = busy.into_iter().min_by_key(|(_, found)| found.record.taken_at) else { continue };
+            let Some((key, oldest)) = busy.iter().min_by_key(|(_, found)| found.record.taken_at) else { continue };
             let by = format!("run `{}` of job `{}`", oldest.record.run_id, oldest.record.job);
-            match concurrency.on_overlap {
+            match on_overlap(concurrency, taker, &busy) {
                 OnOverlap::Skip => {
                     let why = format!("group `{group}` is at its limit of {}: {by} is at work (`on_overlap: skip`)", concurrency.limit);
-                    return Ok(Err(Quiet { outcome: "skipped", why, report: None }));
+                    return Ok(Err(Quiet { outcome: "skipped", done: false, why, report: None }));
                 }
                 OnOverlap::Queue => {}
                 OnOverlap::Cancel if oldest.record.end_wanted_by.is_none() => {
-                    self.leases.ask_to_end(&key, &oldest, &taker.run_id).await?;
+                    self.leases.ask_to_end(key, oldest, &taker.run_id).await?;
                 }
                 OnOverlap::Cancel => {}
             }
@@ -149,13 +170,15 @@ impl Claims {
                 tracing::info!(group, limit = concurrency.limit, held_by = oldest.record.run_id, "waiting for a slot of the group");
                 told = true;
             }
-            tokio::select! {
-                () = tokio::time::sleep(self.look_every) => {}
-                () = cancelled.cancelled() => {
-                    let message = format!("cancelled while it waited for {by}, in group `{group}`");
-                    return Err(Failure::new(FailureKind::Cancelled, "task::waited_for_group", message));
-                }
-            }
+            self.look_later(cancelled, "task::waited_for_group", &format!("{by} is at work in group `{group}`")).await?;
+        }
+    }
+
+    /// Waits until it is time for the next look. Fails as `Cancelled` with this code when the run is cancelled meanwhile.
+    async fn look_later(&self, cancelled: &CancellationToken, code: &'static str, why: &str) -> Result<(), Failure> {
+        tokio::select! {
+            () = tokio::time::sleep(self.look_every) => Ok(()),
+            () = cancelled.cancelled() => Err(Failure::new(FailureKind::Cancelled, code, format!("cancelled while it waited: {why}"))),
         }
     }
 
@@ -202,6 +225,16 @@ impl Claims {
                 None
             }
         }
+    }
+}
+
+/// What a start does that finds its group busy. Only one of a schedule is skipped: what a person asked for, and what makes up for a past
+/// interval, is done when its turn comes. One that makes up ends nobody, and nobody is skipped because of it.
+fn on_overlap(concurrency: &Concurrency, taker: &Taker, busy: &[(String, Found)]) -> OnOverlap {
+    match concurrency.on_overlap {
+        OnOverlap::Skip if taker.by_hand || taker.makes_up || busy.iter().any(|(_, found)| found.record.makes_up) => OnOverlap::Queue,
+        OnOverlap::Cancel if taker.makes_up => OnOverlap::Queue,
+        written @ (OnOverlap::Queue | OnOverlap::Skip | OnOverlap::Cancel) => written,
     }
 }
 

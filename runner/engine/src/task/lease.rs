@@ -14,6 +14,9 @@ use crate::store::{Store, Version};
 /// Version of the format.
 const VERSION: u32 = 1;
 
+/// Most tries to change a lease that holds changes of this process whose answers were lost.
+const UNHEARD: usize = 5;
+
 /// What the holder of a lease is, or was at its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -65,6 +68,9 @@ pub(crate) struct Record {
     /// The run that asks the holder to end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) end_wanted_by: Option<String>,
+    /// Whether the holder makes up for a past interval.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) makes_up: bool,
 }
 
 /// Who takes leases.
@@ -79,6 +85,8 @@ pub(crate) struct Taker {
     pub(crate) commit: Option<String>,
     /// Whether a person started it, and means it.
     pub(crate) by_hand: bool,
+    /// Whether it makes up for a past interval: the watchdog started it, or it is of a backfill.
+    pub(crate) makes_up: bool,
     pub(crate) lease_seconds: u64,
 }
 
@@ -100,6 +108,7 @@ impl Taker {
             lease_seconds: self.lease_seconds,
             report: None,
             end_wanted_by: None,
+            makes_up: self.makes_up,
         }
     }
 }
@@ -190,24 +199,32 @@ impl Leases {
     }
 
     async fn change(&self, lease: &mut Lease, record: Record) -> Result<(), Failure> {
-        if let Some(version) = self.0.swap(&lease.key, record.bytes(), Some(&lease.version)).await? {
-            lease.record = record;
-            lease.version = version;
-            return Ok(());
+        for _ in 0..UNHEARD {
+            if let Some(version) = self.0.swap(&lease.key, record.bytes(), Some(&lease.version)).await? {
+                lease.record = record;
+                lease.version = version;
+                return Ok(());
+            }
+            let lost = |why: String| {
+                Failure::new(FailureKind::Cancelled, "task::lost_claim", why)
+                    .help("the run that holds it now does the work; see its report")
+            };
+            let Some(found) = self.find(&lease.key).await? else {
+                return Err(lost(format!("`{}` is gone", self.0.url(&lease.key))));
+            };
+            if found.record.holder != lease.record.holder {
+                return Err(lost(format!("run `{}` took `{}` meanwhile", found.record.run_id, self.0.url(&lease.key))));
+            }
+            let asked_by = found.record.end_wanted_by.clone();
+            lease.record = found.record;
+            lease.version = found.version;
+            if let Some(by) = asked_by {
+                let message = format!("run `{by}` of the group asked this one to end (`on_overlap: cancel`)");
+                return Err(Failure::new(FailureKind::Cancelled, "task::asked_to_end", message));
+            }
+            // Nobody else changed it: an earlier change of this very process arrived, whose answer was lost.
         }
-        let lost = |why: String| {
-            Failure::new(FailureKind::Cancelled, "task::lost_claim", why).help("the run that holds it now does the work; see its report")
-        };
-        let Some(found) = self.find(&lease.key).await? else {
-            return Err(lost(format!("`{}` is gone", self.0.url(&lease.key))));
-        };
-        if found.record.holder != lease.record.holder {
-            return Err(lost(format!("run `{}` took `{}` meanwhile", found.record.run_id, self.0.url(&lease.key))));
-        }
-        let by = found.record.end_wanted_by.clone().unwrap_or_default();
-        lease.record = found.record;
-        lease.version = found.version;
-        let message = format!("run `{by}` of the group asked this one to end (`on_overlap: cancel`)");
-        Err(Failure::new(FailureKind::Cancelled, "task::asked_to_end", message))
+        let message = format!("`{}` changed each time that this run wanted to change it", self.0.url(&lease.key));
+        Err(Failure::new(FailureKind::Transient, "task::contended", message).help("it is tried again at the next heartbeat"))
     }
 }

@@ -42,7 +42,8 @@ impl Ending {
         let why = tokio::select! {
             signal = signals.next() => {
                 tracing::warn!(signal, "cancelling the run");
-                self.known().stopped = Some(Clock::system().stopwatch());
+                self.note_signal();
+                // The state machine knows the end of spot capacity by this code.
                 Failure::new(FailureKind::Cancelled, "run::cancelled", format!("the run was stopped by {signal}"))
                     .help("an operator, its execution or the end of spot capacity stopped the task; nothing half-written stays")
             }
@@ -56,11 +57,34 @@ impl Ending {
         };
         self.known().why = Some(why.clone());
         cancelled.cancel();
-        tokio::select! {
-            () = tokio::time::sleep(self.stop - self.stop / TELL_SHARE) => tracing::error!("steps did not end in time and are left behind"),
-            signal = signals.next() => tracing::error!(signal, "ending the run at once"),
-        }
+        self.steps_end(signals).await;
         why
+    }
+
+    /// Returns when the end of the steps is no longer waited for: their time is over, or the process was signalled twice. The first signal
+    /// after a loss is what such a loss leads to: Step Functions stops the task of an execution that has ended.
+    async fn steps_end(&self, signals: &mut Signals) {
+        let time = tokio::time::sleep(self.stop - self.stop / TELL_SHARE);
+        tokio::pin!(time);
+        loop {
+            tokio::select! {
+                () = &mut time => return tracing::error!("steps did not end in time and are left behind"),
+                signal = signals.next() => {
+                    if !self.note_signal() {
+                        return tracing::error!(signal, "ending the run at once");
+                    }
+                    tracing::warn!(signal, "the run is ending already, a second signal ends it at once");
+                }
+            }
+        }
+    }
+
+    /// Takes note of a signal; whether it is the first. The process is killed when its time after that is over.
+    fn note_signal(&self) -> bool {
+        let mut known = self.known();
+        let is_first = known.stopped.is_none();
+        known.stopped.get_or_insert_with(|| Clock::system().stopwatch());
+        is_first
     }
 
     /// What ended because it was cancelled says by whom. What failed or came to its end before stays as it is.
