@@ -3,6 +3,7 @@
 //! A command returns the exit code that its end asks for; `main` alone uses it.
 
 pub mod backfill;
+pub mod cost;
 pub mod deploy;
 mod follow;
 pub mod plan;
@@ -53,6 +54,8 @@ pub enum Command {
     Validate(validate::ValidateArgs),
     /// List runs, or show one.
     Runs(runs::RunsArgs),
+    /// Tell what an environment costs a month, from definitions and run reports.
+    Cost(cost::CostArgs),
     /// Bring the schedules of an environment in step with the job repository at a commit.
     Deploy(deploy::DeployArgs),
     /// Start a run of a job in its environment's stack.
@@ -92,6 +95,7 @@ pub fn execute(arguments: &Arguments, surroundings: &Surroundings) -> u8 {
         Command::Plan(args) => plan::run(args, surroundings, &mut out),
         Command::Validate(args) => validate::run(args, stream, &mut out),
         Command::Runs(args) => runs::run(args, surroundings, &mut out),
+        Command::Cost(args) => cost::run(args, surroundings, &mut out),
         Command::Deploy(args) => deploy::run(args, surroundings, &mut out),
         Command::Start(args) => start::run(args, surroundings, &mut out),
         Command::Stop(args) => stop::run(args, surroundings, &mut out),

@@ -7,6 +7,7 @@ mod batch;
 pub mod checkout;
 pub mod cli;
 pub mod clock;
+mod cost;
 mod deploy;
 pub mod log;
 pub mod output;

@@ -3,6 +3,7 @@
 //! Must not fail a list for one file that cannot be read, and never reads more files than the list asks for.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use errand_model::failure::{Failure, FailureKind};
@@ -25,6 +26,9 @@ const DEFAULT_WAREHOUSE: &str = "warehouse";
 /// A larger file is no report.
 const MAX_BYTES: u64 = 64 << 20;
 
+/// Reports that a survey reads at a time: most of the time for one is waiting for a bucket.
+const READERS: usize = 8;
+
 /// Where the reports of one environment are kept: a file `<run id>.json` for each run; later attempts of the same run are
 /// `<run id>.<attempt>.json`. Its functions block, where they are not `async`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,6 +46,17 @@ pub struct Listing {
     pub unreadable: Vec<(PathBuf, String)>,
     /// Whether there are older reports than those listed.
     pub more: bool,
+}
+
+/// What a look at all recent reports found.
+#[derive(Debug)]
+pub struct Survey<T> {
+    /// What was made of each report, in no order.
+    pub found: Vec<T>,
+    /// Files that look like reports and could not be read, with the reason.
+    pub unreadable: Vec<(PathBuf, String)>,
+    /// Bytes of all reports, of older ones too.
+    pub bytes: u64,
 }
 
 /// One file, not yet read.
@@ -166,6 +181,34 @@ impl ReportStore {
             }
         }
         Ok(listing)
+    }
+
+    /// What `pick` makes of each report that was made at `since` or later. Older ones are not read.
+    ///
+    /// Fails as `Permanent` with `report::cannot_read` when the directory cannot be read.
+    pub fn survey<T: Send>(&self, since: Timestamp, pick: impl Fn(&RunReport) -> T + Sync) -> Result<Survey<T>, Failure> {
+        let entries = self.entries()?;
+        let bytes = entries.iter().map(|entry| entry.file.bytes).sum();
+        let recent: Vec<&Entry> = entries.iter().filter(|entry| entry.newest >= since).collect();
+        let next = AtomicUsize::new(0);
+        let work = || {
+            std::iter::from_fn(|| recent.get(next.fetch_add(1, Ordering::Relaxed)))
+                .map(|entry| read(&entry.file).map(|report| pick(&report)).map_err(|why| (PathBuf::from(entry.file.url()), why)))
+                .collect::<Vec<_>>()
+        };
+        let results: Vec<_> = std::thread::scope(|scope| {
+            let readers: Vec<_> = (0..READERS.min(recent.len())).map(|_| scope.spawn(work)).collect();
+            readers.into_iter().flat_map(|reader| reader.join().expect("reading does not panic")).collect()
+        });
+        let mut survey = Survey { found: Vec::new(), unreadable: Vec::new(), bytes };
+        for result in results {
+            match result {
+                Ok(picked) => survey.found.push(picked),
+                Err(unreadable) => survey.unreadable.push(unreadable),
+            }
+        }
+        survey.unreadable.sort();
+        Ok(survey)
     }
 
     /// The report of a run by its id, the beginning of it that no other id has, or `last`. Of several attempts, the last.

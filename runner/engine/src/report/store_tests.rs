@@ -77,6 +77,24 @@ fn the_newest_come_first_up_to_the_limit() {
 }
 
 #[test]
+fn a_survey_reads_what_is_recent_and_weighs_all() {
+    let (_directory, store) = store();
+    let ids = ["2026-11-18T06:00:00Z", "2026-11-19T06:00:00Z", "2026-11-20T06:00:00Z"].map(id);
+    let files = [&ids[0], &ids[1], &ids[2]].map(|id| keep(&store, id, "orders", 1));
+    // Were it read, it would be unreadable.
+    std::fs::write(&files[0], "{").expect("written");
+    let bytes: u64 = files.iter().map(|file| std::fs::metadata(file).expect("there").len()).sum();
+    let mut survey = store.survey("2026-11-19T06:00:00Z".parse().expect("a time"), |report| report.run_id.clone()).expect("surveyed");
+    survey.found.sort();
+    assert_eq!((survey.found.as_slice(), survey.unreadable.as_slice(), survey.bytes), (&ids[1..], [].as_slice(), bytes));
+    let all = store.survey(Timestamp::MIN, |report| report.run_id.clone()).expect("surveyed");
+    assert_eq!(
+        (all.found.len(), all.unreadable),
+        (2, vec![(files[0].clone(), "no run report: EOF while parsing an object at line 1 column 1".to_owned())])
+    );
+}
+
+#[test]
 fn a_file_that_is_no_report_or_of_a_newer_version_is_said_and_does_not_fail_the_list() {
     let (_directory, store) = store();
     let directory = keep(&store, "good", "orders", 1).parent().expect("a directory").to_owned();
