@@ -36,6 +36,7 @@ fn account(channel: Option<&str>, history: &[Reply]) -> Script {
         .on("FROM _errand.ledger WHERE", none())
         .on("FROM _errand.files WHERE", none())
         .on("information_schema.tables", none())
+        .on("FROM _errand.claims WHERE", none())
         .on("UPDATE _errand.claims", Reply::rows(&[("number of rows updated", "fixed")], &[&[Some("1")]]))
         .on("SHOW PIPES", Reply::rows(&PIPE, &[&[Some("ORDERS_PIPE"), channel, Some("copy into ...")]]))
         .on("SYSTEM$PIPE_STATUS", Reply::rows(&[("STATUS", "text")], &[&[Some(r#"{"executionState":"RUNNING"}"#)]]));
@@ -157,7 +158,7 @@ fn files_that_do_not_come_are_named_when_time_is_up() {
     let idle = SnowflakeServer::start(Script::new());
     let project = project(&idle, PASSWORD, Errand::new());
     let server = SnowflakeServer::start(account(Some("arn:aws:sqs:queue"), &history(&project)));
-    project.write("errand.yaml", definition(&server, PASSWORD)).steps(&STEP.replace("    ingest:", "    timeout: 4s\n    ingest:"));
+    project.write("errand.yaml", definition(&server, PASSWORD)).steps(&STEP.replace("    ingest:", "    timeout: 12s\n    ingest:"));
     let run = project.run("2026-01-05").fails(15, "ingest::pipe_late");
     assert!(run.message().contains("1 of 2 files") && run.message().contains("`orders-2.csv`"), "{}", run.message());
     assert!(!run.message().contains("orders-1") && run.failure()["help"].as_str().unwrap_or_default().contains("notification_channel"));
@@ -201,7 +202,8 @@ fn a_refused_call_is_one_clear_failure() {
 fn a_missing_pipe_is_made_by_setup() {
     let none = Reply::rows(&PIPE, &[]);
     let first = Script::new().on("SHOW PIPES", none).on("FROM _errand.ledger WHERE", nothing()).on("FROM _errand.files WHERE", nothing());
-    let server = SnowflakeServer::start(first.on("information_schema.tables", nothing()));
+    let first = first.on("information_schema.tables", nothing()).on("FROM _errand.claims WHERE", nothing());
+    let server = SnowflakeServer::start(first);
     let run = project(&server, PASSWORD, Errand::new()).run("2026-01-05").fails(17, "warehouse::missing_object");
     assert!(
         run.message().contains("raw.ORDERS_PIPE") && run.failure()["help"].as_str().unwrap_or_default().contains("errand setup snowflake")

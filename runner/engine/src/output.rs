@@ -21,6 +21,7 @@ use errand_model::value::ColumnType;
 
 use self::parquet::Groups;
 use self::text::{Lines, Shape};
+use crate::store::write_help;
 
 /// What a whole file holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -52,12 +53,12 @@ impl Writer {
     pub fn create(path: &Path, format: ExportFormat, columns: &[(String, ColumnType)]) -> Result<Self, Failure> {
         let file = File::create(path).map_err(|error| {
             Failure::new(FailureKind::Permanent, "output::file", format!("cannot make `{}`: {error}", path.display()))
-                .help("check free space and permissions")
+                .help(write_help(&error))
         })?;
         let body = match format {
-            ExportFormat::Csv => Body::Lines(Lines::begin(file, Shape::Csv, columns)),
-            ExportFormat::Jsonl => Body::Lines(Lines::begin(file, Shape::Jsonl, columns)),
-            ExportFormat::Parquet => Body::Groups(Box::new(Groups::begin(file, columns)?)),
+            ExportFormat::Csv => Body::Lines(Lines::begin((file, path), Shape::Csv, columns)),
+            ExportFormat::Jsonl => Body::Lines(Lines::begin((file, path), Shape::Jsonl, columns)),
+            ExportFormat::Parquet => Body::Groups(Box::new(Groups::begin((file, path), columns)?)),
         };
         Ok(Self { body, kinds: columns.iter().map(|(_, kind)| *kind).collect(), rows: 0 })
     }
@@ -97,7 +98,7 @@ impl Writer {
     /// When the disk is full.
     pub fn finish(self) -> Result<Written, Failure> {
         let bytes = match self.body {
-            Body::Lines(mut lines) => lines.finish().map_err(|error| unwritten(&error))?,
+            Body::Lines(mut lines) => lines.finish()?,
             Body::Groups(groups) => groups.finish()?,
         };
         Ok(Written { rows: self.rows, bytes })
@@ -125,6 +126,6 @@ fn misfit(what: &str) -> Failure {
         .help("this is a defect of errand: report it")
 }
 
-fn unwritten(error: &dyn std::error::Error) -> Failure {
-    Failure::new(FailureKind::Permanent, "output::file", format!("cannot write the file: {error}")).help("check free space and permissions")
+fn unwritten(path: &Path, error: &(dyn std::error::Error + 'static)) -> Failure {
+    Failure::new(FailureKind::Permanent, "output::file", format!("cannot write `{}`: {error}", path.display())).help(write_help(error))
 }

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use errand_model::failure::{Failure, FailureKind};
+use errand_model::order::Trigger;
 use jiff::Timestamp;
 
 use crate::secret::{self, Secret, Secrets};
@@ -42,7 +43,7 @@ pub mod variable {
     pub const TASK_TOKEN: &str = "ERRAND_TASK_TOKEN";
     /// In a task: ARN of the execution.
     pub const EXECUTION: &str = "ERRAND_EXECUTION";
-    /// In a task: who started it, `schedule`, `manual` or `backfill`.
+    /// In a task: who started it, `schedule`, `catchup`, `manual` or `backfill`.
     pub const TRIGGER: &str = "ERRAND_TRIGGER";
     /// In a task: seconds between two heartbeats, 60 without it. Claims are free to others after five that did not come.
     pub const HEARTBEAT_SECONDS: &str = "ERRAND_HEARTBEAT_SECONDS";
@@ -148,7 +149,7 @@ pub struct TaskSettings {
     /// ARN of the execution.
     pub execution: Option<String>,
     /// Who started it.
-    pub trigger: Option<String>,
+    pub trigger: Option<Trigger>,
     /// Between two heartbeats.
     pub heartbeat: Duration,
     /// From SIGTERM to the end.
@@ -173,7 +174,7 @@ impl TaskSettings {
             inputs: environment.text(variable::INPUTS)?,
             token: environment.text(variable::TASK_TOKEN)?.map(|token| Secret::new(&token)),
             execution: environment.text(variable::EXECUTION)?,
-            trigger: environment.text(variable::TRIGGER)?,
+            trigger: environment.text(variable::TRIGGER)?.map(|word| Trigger::of_word(&word)),
             heartbeat: seconds(variable::HEARTBEAT_SECONDS, 60)?,
             stop: seconds(variable::STOP_SECONDS, 100)?,
             state: state.map(|bucket| (bucket, prefix)),

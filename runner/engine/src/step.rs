@@ -86,13 +86,15 @@ pub struct Attempt {
     /// What a person sees meanwhile.
     pub progress: StepProgress,
     record: Record,
+    /// Whether its load is claimed, where a claim is the fence.
+    has_claimed: bool,
 }
 
 impl Attempt {
     /// An attempt that has not begun.
     #[must_use]
     pub fn new(run: Arc<Context>, step: &Step, number: u32, cancelled: CancellationToken, progress: StepProgress) -> Self {
-        Self { run, step: step.clone(), number, cancelled, progress, record: Record::default() }
+        Self { run, step: step.clone(), number, cancelled, progress, record: Record::default(), has_claimed: false }
     }
 
     /// What it left behind.

@@ -6,9 +6,11 @@
 mod bucket;
 mod directory;
 mod entry;
+mod full;
 mod glob;
 mod io;
 mod read;
+pub mod scratch;
 mod swap;
 mod upload;
 
@@ -21,6 +23,7 @@ use errand_model::job::Connection;
 use tokio_util::sync::CancellationToken;
 
 pub use entry::FileEntry;
+pub use full::{Full, write_help};
 pub use swap::Version;
 pub use upload::Upload;
 

@@ -10,6 +10,7 @@ pub mod ledger;
 mod parts;
 mod postgres;
 pub mod publish;
+mod queue;
 mod redshift;
 mod snowflake;
 pub mod statement;
@@ -91,10 +92,11 @@ pub struct AppendTarget {
 /// One session: statements one after the other, at most one transaction.
 ///
 /// Every method ends soon after its token is cancelled, with a failure of kind `Cancelled`. Failures carry one of these codes:
-/// `warehouse::syntax`, `missing_object`, `permission`, `constraint`, `duplicate_key`, `value`, `conflict` (another transaction was
-/// faster), `lock_timeout`, `statement_timeout`, `connection_lost` (whether the statement took effect is not known), `unreachable`,
-/// `authentication`, `in_transaction` (one cannot begin inside another), `suspended`, `disk_full`, `out_of_memory`, `cancelled`, `refused`, `internal`. The message of a failure in SQL
-/// ends in `\n\nLINE n: <text>\n<blanks>^` where the warehouse says the place.
+/// `warehouse::syntax`, `missing_object`, `exists_already` (what was to be made is there), `permission`, `constraint`, `duplicate_key`, `value`,
+/// `conflict` (another transaction was faster), `lock_timeout`, `statement_timeout`, `connection_lost` (whether the statement took effect is not
+/// known), `session_too_short` (a transaction outlived its login), `unreachable`, `authentication`, `in_transaction` (one cannot begin inside
+/// another), `suspended`, `disk_full` (`Permanent`: it stays full until somebody makes room), `out_of_memory`, `cancelled`, `refused`, `internal`.
+/// The message of a failure in SQL ends in `\n\nLINE n: <text>\n<blanks>^` where the warehouse says the place.
 #[async_trait]
 pub trait Session: Send {
     /// What this warehouse can do.
@@ -113,18 +115,15 @@ pub trait Session: Send {
     async fn columns(&mut self, table: &TableName) -> Result<Option<Vec<TableColumn>>, Failure>;
 
     /// Appends rows; says how many went to each table. Where DDL is transactional, part of the open transaction.
-    async fn append(&mut self, targets: Vec<AppendTarget>, next: NextChunk) -> Result<Vec<u64>, Failure>;
-
-    /// The same for rows that a later attempt of the load could bring again. Where rows lie in a store on their way, that attempt finds them
-    /// there, whole or not at all, and asks `next` for none.
-    async fn append_extracted(
+    ///
+    /// With an extraction, a later attempt of the load could bring the same rows again. Where rows lie in a store on their way, that attempt finds
+    /// them there, whole or not at all, and asks `next` for none.
+    async fn append(
         &mut self,
         targets: Vec<AppendTarget>,
         next: NextChunk,
-        _extraction: &dyn Extraction,
-    ) -> Result<Vec<u64>, Failure> {
-        self.append(targets, next).await
-    }
+        extraction: Option<&dyn Extraction>,
+    ) -> Result<Vec<u64>, Failure>;
 
     /// Removes what lies in a store for the load of this session, which is committed. That it cannot is only logged.
     async fn sweep(&mut self) {}
@@ -134,6 +133,12 @@ pub trait Session: Send {
 
     /// Undoes the open transaction, if there is one. Works after cancellation.
     async fn rollback(&mut self) -> Result<(), Failure>;
+
+    /// Goes back to where the session began. A statement may have led it to another database, where Errand's own tables, which are named by
+    /// their schema alone, are others or none. A session that cannot leave its database has nothing to do.
+    async fn go_home(&mut self) -> Result<(), Failure> {
+        Ok(())
+    }
 
     /// The pipes of this warehouse, where it has any.
     fn pipes(&mut self) -> Option<&mut dyn Pipes> {

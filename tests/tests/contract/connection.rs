@@ -1,9 +1,13 @@
 //! Postgres behind a proxy: connections that are lost before, during and after the commit. Rows are never doubled.
 
-use e2e::proxy::{Direction, Fault, Proxy};
-use errand_model::failure::FailureKind;
+use std::time::Instant;
 
-use super::site::{Site, is_failure, run, session, value};
+use e2e::proxy::{Direction, Fault, Proxy};
+use errand_engine::warehouse::Purpose;
+use errand_model::failure::FailureKind;
+use tokio_util::sync::CancellationToken;
+
+use super::site::{Site, ended_within, is_failure, purpose, run, session, value};
 
 const JOB: &str = "
   - id: load
@@ -123,4 +127,23 @@ async fn a_session_whose_connection_is_lost_says_so_and_the_next_one_works() {
     drop(lost);
     let mut next = session(&*warehouse).await;
     assert_eq!(value(&mut *next, "SELECT count(*) FROM t").await, "0");
+}
+
+/// Neither the statement nor the request to cancel it is answered: the network is gone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cancellation_that_nobody_hears_ends_all_the_same() {
+    let (site, proxy) = Site::postgres_behind_proxy();
+    let (warehouse, cancelled) = (site.open().await, CancellationToken::new());
+    let mut session = warehouse.session(&Purpose { cancelled: cancelled.clone(), ..purpose() }).await.expect("a session");
+    proxy.when(Direction::ToServer, "pg_sleep", Fault::Stall);
+    let begun = Instant::now();
+    let (result, ()) = tokio::join!(session.execute("SELECT pg_sleep(600)"), async {
+        while proxy.fired() == 0 {
+            tokio::task::yield_now().await;
+        }
+        cancelled.cancel();
+    });
+    is_failure(result, "warehouse::cancelled");
+    session.rollback().await.expect("the session is given up");
+    ended_within(begun, 40);
 }

@@ -14,8 +14,10 @@ mod publish;
 mod race;
 mod session;
 mod site;
+mod snowflake_lost;
 mod snowflake_protocol;
 mod snowflake_step;
+mod snowflake_unload;
 mod values;
 
 /// One test for each behaviour named, in a module of the warehouse's name.
@@ -42,6 +44,7 @@ macro_rules! whole_contract {
                 counts_the_rows_that_a_statement_changes
                 says_where_syntax_is_wrong
                 says_that_an_object_is_missing
+                says_that_an_object_is_there_already
                 says_that_a_constraint_is_broken
                 says_that_a_value_does_not_fit
                 a_transaction_that_was_overtaken_loses_no_update
@@ -93,6 +96,7 @@ macro_rules! whole_contract {
             race {
                 of_two_writers_of_one_load_one_writes
                 the_slower_of_two_runners_is_fenced
+                loads_at_two_commits_keep_each_other_out
                 a_file_is_appended_by_one_of_two_loads
                 attempts_of_one_run_are_two_writers
                 steps_run_side_by_side
@@ -117,6 +121,9 @@ whole_contract! { postgres:
         two_runs_of_one_interval_load_once
         a_run_waits_for_the_one_that_holds_the_interval
         keys_of_two_loads_at_once_are_there_once
+        two_first_loads_into_one_table_lose_nothing
+        two_loads_that_add_one_column_lose_nothing
+        of_two_commits_one_appends_an_interval
     }
     publish {
         replace_keeps_views_and_grants

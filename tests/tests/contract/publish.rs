@@ -1,6 +1,6 @@
 //! Postgres: what hangs on a table, and what a run that was killed leaves behind.
 
-use super::race::wait_until_someone_waits_for;
+use super::race::{Gate, LOAD_AT_GATE, wait_until_someone_waits_for};
 use super::site::{Place, Site};
 
 pub(crate) async fn replace_keeps_views_and_grants(site: &Site) {
@@ -32,27 +32,15 @@ pub(crate) async fn replace_keeps_views_and_grants(site: &Site) {
 
 pub(crate) async fn a_killed_run_leaves_nothing_behind(site: &Site) {
     let Place::Postgres(database) = &site.place else { panic!("for Postgres") };
-    let job = "
-  - id: load
-    ingest:
-      source: { files: { connection: lake, path: '*.csv', format: csv } }
-      target: { table: t }
-      mode: append
-      checks: [{ sql: { text: select a from gate } }]
-";
-    database.execute("CREATE TABLE gate (a INTEGER)");
-    site.project.steps(job).write("data/a.csv", "id\n1\n2\n");
-    let (client, connection) = tokio_postgres::connect(&database.url(), tokio_postgres::NoTls).await.expect("connected");
-    let driving = tokio::spawn(connection);
-    client.batch_execute("BEGIN; LOCK TABLE gate IN ACCESS EXCLUSIVE MODE").await.expect("locked");
+    site.project.steps(LOAD_AT_GATE).write("data/a.csv", "id\n1\n2\n");
+    let gate = Gate::closed(database).await;
     let (mut running, _) = site.project.spawn(&["--interval", "2026-01-05"]);
     wait_until_someone_waits_for(site, "relation").await;
     running.kill();
     drop(running);
     assert_eq!(site.tables(), ["gate"]);
-    client.batch_execute("COMMIT").await.expect("unlocked");
+    gate.open().await;
     let run = site.project.run("2026-01-05").ok();
     assert_eq!((run.how("load"), site.rows("SELECT id FROM t ORDER BY id").len()), ("succeeded", 2));
     assert_eq!(site.tables(), ["gate", "t"]);
-    driving.abort();
 }

@@ -106,7 +106,7 @@ pub(crate) async fn the_slower_of_two_runners_is_fenced(site: &Site) {
             };
             assert_eq!(fenced.expect_err("it is too late").kind, FailureKind::Transient);
         }
-        Fence::Lock(_) => {
+        Fence::Lock(_) | Fence::Turn => {
             // The other one waits at the fence, until this one has written.
             let (written, found) = tokio::join!(
                 async {
@@ -142,6 +142,48 @@ pub(crate) async fn the_slower_of_two_runners_is_fenced(site: &Site) {
     slow.rollback().await.expect("undone");
     assert_eq!(value(&mut *slow, "SELECT count(*) FROM t").await, "1");
     assert_eq!(value(&mut *slow, "SELECT count(*) FROM _errand.ledger").await, "1");
+}
+
+/// Runners of one interval at two commits have two load ids, and one fence: an append is not done by both.
+pub(crate) async fn loads_at_two_commits_keep_each_other_out(site: &Site) {
+    let warehouse = site.open().await;
+    let (mut one, mut two) = (session(&*warehouse).await, session(&*warehouse).await);
+    set_up(&mut *one).await;
+    let (old, new) = (load("s"), Load { digest: "of another commit".to_owned(), ..load("s") });
+    assert!(old.id() != new.id() && old.fence() == new.fence() && old.fence() != load("other").fence());
+    let (a, b) = (writer("one"), writer("two"));
+    assert_eq!(ledger::enter(&mut *one, &old, &a).await, Ok(None));
+    match site.capabilities().fence {
+        // One process has the file, and is one run.
+        Fence::PrimaryKey => {}
+        Fence::Lock(_) | Fence::Turn => {
+            let (written, entered) = tokio::join!(
+                async {
+                    if let Place::Postgres(_) = site.place {
+                        wait_until_someone_waits_for(site, "advisory").await;
+                    }
+                    ledger::record(&mut *one, &old, &a, Rows::default()).await?;
+                    one.execute("COMMIT").await
+                },
+                async {
+                    assert_eq!(ledger::enter(&mut *two, &new, &b).await, Ok(None));
+                    ledger::refuse_second_append(&mut *two, &new).await
+                }
+            );
+            written.expect("committed");
+            is_failure(entered, "ledger::second_append");
+        }
+        Fence::Claim => {
+            assert_eq!(ledger::is_taken(&mut *one, &old, &a).await, Ok(false));
+            assert_eq!(ledger::enter(&mut *two, &new, &b).await, Ok(None));
+            assert_eq!(ledger::is_taken(&mut *one, &old, &a).await, Ok(true));
+            ledger::begin(&mut *one).await.expect("begun");
+            is_failure(ledger::confirm(&mut *one, &old, &a).await, "ledger::fenced");
+        }
+    }
+    for session in [&mut one, &mut two] {
+        session.rollback().await.expect("undone");
+    }
 }
 
 /// Two loads of one file into one table, of two intervals: neither sees the other before it commits, and one of them keeps it.
@@ -223,20 +265,115 @@ pub(crate) async fn keys_of_two_loads_at_once_are_there_once(site: &Site) {
         site.project.steps(&job).write("data/2026-01-04.csv", "id,name\n0,a\n");
         site.project.write("data/2026-01-05.csv", "id,name\n1,a\n2,b\n").write("data/2026-01-06.csv", "id,name\n1,a\n2,b\n");
         let _ = site.project.run("2026-01-04").ok();
-        let (client, connection) = tokio_postgres::connect(&database.url(), tokio_postgres::NoTls).await.expect("connected");
-        let driving = tokio::spawn(connection);
-        client.batch_execute("BEGIN; LOCK TABLE gate IN ACCESS EXCLUSIVE MODE").await.expect("locked");
+        let gate = Gate::closed(database).await;
         let (first, first_id) = site.project.spawn(&["--interval", "2026-01-05"]);
         wait_until_waiting(site, "relation", 1).await;
         let (second, second_id) = site.project.spawn(&["--interval", "2026-01-06"]);
         wait_until_waiting(site, "relation", 2).await;
-        client.batch_execute("COMMIT").await.expect("unlocked");
+        gate.open().await;
         let _ = site.project.ended(first, &first_id).ok();
         let _ = site.project.ended(second, &second_id).ok();
         let valid = if mode == "scd2" { " AND _errand_valid_to IS NULL" } else { "" };
         let rows = site.rows(&format!("SELECT id, name FROM {table} WHERE id > 0{valid} ORDER BY id"));
         assert_eq!(rows, ["1|a", "2|b"], "{mode}");
-        driving.abort();
+    }
+}
+
+/// Postgres: two intervals find that there is no table, and both make it: the slower one finds it at its next attempt.
+pub(crate) async fn two_first_loads_into_one_table_lose_nothing(site: &Site) {
+    let Place::Postgres(database) = &site.place else { panic!("only Postgres says who waits") };
+    site.project
+        .steps(&LOAD_AT_GATE.replace('*', "{{ run.date }}"))
+        .write("data/2026-01-05.csv", "id\n1\n")
+        .write("data/2026-01-06.csv", "id\n2\n");
+    let gate = Gate::closed(database).await;
+    let (first, first_id) = site.project.spawn(&["--interval", "2026-01-05"]);
+    wait_until_waiting(site, "relation", 1).await;
+    let (second, second_id) = site.project.spawn(&["--interval", "2026-01-06"]);
+    wait_until_waiting(site, "transactionid", 1).await;
+    gate.open().await;
+    let _ = site.project.ended(first, &first_id).ok();
+    let _ = site.project.ended(second, &second_id).fails(14, "ledger::fenced");
+    assert_eq!(site.rows("SELECT id FROM t ORDER BY id"), ["1"]);
+    let _ = site.project.run("2026-01-06").ok();
+    assert_eq!(site.rows("SELECT id FROM t ORDER BY id"), ["1", "2"]);
+}
+
+/// Postgres: two intervals find that the table lacks a column, and both add it.
+pub(crate) async fn two_loads_that_add_one_column_lose_nothing(site: &Site) {
+    let Place::Postgres(database) = &site.place else { panic!("only Postgres says who waits") };
+    database.execute("CREATE TABLE t (id BIGINT)");
+    site.project
+        .steps(&LOAD_AT_GATE.replace('*', "{{ run.date }}").replace("mode: append", "mode: append\n      schema_contract: evolve"))
+        .write("data/2026-01-05.csv", "id,name\n1,a\n")
+        .write("data/2026-01-06.csv", "id,name\n2,b\n");
+    let gate = Gate::closed(database).await;
+    let (first, first_id) = site.project.spawn(&["--interval", "2026-01-05"]);
+    wait_until_waiting(site, "relation", 1).await;
+    let (second, second_id) = site.project.spawn(&["--interval", "2026-01-06"]);
+    wait_until_waiting(site, "relation", 2).await;
+    gate.open().await;
+    let _ = site.project.ended(first, &first_id).ok();
+    let _ = site.project.ended(second, &second_id).fails(14, "ledger::fenced");
+    let _ = site.project.run("2026-01-06").ok();
+    assert_eq!(site.rows("SELECT id, name FROM t ORDER BY id"), ["1|a", "2|b"]);
+}
+
+/// Postgres: one interval at two commits of a definition, from two machines that know nothing of each other.
+pub(crate) async fn of_two_commits_one_appends_an_interval(site: &Site) {
+    let Place::Postgres(database) = &site.place else { panic!("only Postgres says who waits") };
+    let build = |id: u32| {
+        format!(
+            "
+  - id: build
+    sql:
+      text: select {id} as id
+      materialize: {{ table: t, mode: append }}
+      checks: [{{ sql: {{ text: select a from gate }} }}]
+"
+        )
+    };
+    database.execute("CREATE TABLE t (id INTEGER)");
+    let gate = Gate::closed(database).await;
+    site.project.steps(&build(1));
+    let (first, first_id) = site.project.spawn(&["--interval", "2026-01-05"]);
+    wait_until_waiting(site, "relation", 1).await;
+    site.project.steps(&build(2));
+    let (second, second_id) = site.project.spawn(&["--interval", "2026-01-05"]);
+    wait_until_waiting(site, "%", 2).await;
+    gate.open().await;
+    let _ = site.project.ended(first, &first_id).ok();
+    let _ = site.project.ended(second, &second_id).fails(10, "ledger::second_append");
+    assert_eq!(site.rows("SELECT id FROM t"), ["1"]);
+}
+
+/// A load that reads the gate when its rows are published and not yet committed.
+pub(crate) const LOAD_AT_GATE: &str = "
+  - id: load
+    ingest:
+      source: { files: { connection: lake, path: '*.csv', format: csv } }
+      target: { table: t }
+      mode: append
+      checks: [{ sql: { text: select a from gate } }]
+";
+
+/// The table `gate` of a Postgres database: whoever reads it, in a check of a load above all, waits until it is open.
+pub(crate) struct Gate {
+    client: tokio_postgres::Client,
+}
+
+impl Gate {
+    pub(crate) async fn closed(database: &e2e::postgres::Database) -> Self {
+        database.execute("CREATE TABLE IF NOT EXISTS gate (a INTEGER)");
+        let (client, connection) = tokio_postgres::connect(&database.url(), tokio_postgres::NoTls).await.expect("connected");
+        // It ends with the client.
+        drop(tokio::spawn(connection));
+        client.batch_execute("BEGIN; LOCK TABLE gate IN ACCESS EXCLUSIVE MODE").await.expect("locked");
+        Self { client }
+    }
+
+    pub(crate) async fn open(self) {
+        self.client.batch_execute("COMMIT").await.expect("unlocked");
     }
 }
 
@@ -245,11 +382,11 @@ pub(crate) async fn wait_until_someone_waits_for(site: &Site, event: &str) {
     wait_until_waiting(site, event, 1).await;
 }
 
-/// Waits until so many sessions of the Postgres database wait for locks of this kind.
+/// Waits until so many sessions of the Postgres database wait for locks of this kind; `%` is any.
 async fn wait_until_waiting(site: &Site, event: &str, count: u32) {
     let Place::Postgres(database) = &site.place else { panic!("only Postgres says who waits") };
     let sql = format!(
-        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock' AND wait_event = '{event}'"
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock' AND wait_event LIKE '{event}'"
     );
     while database.value(&sql) != count.to_string() {
         tokio::task::yield_now().await;
@@ -296,28 +433,16 @@ pub(crate) async fn two_runs_of_one_interval_load_once(site: &Site) {
 /// Postgres: the second run waits at the fence while the first is held up inside its transaction.
 pub(crate) async fn a_run_waits_for_the_one_that_holds_the_interval(site: &Site) {
     let Place::Postgres(database) = &site.place else { panic!("only Postgres says who waits") };
-    database.execute("CREATE TABLE gate (a INTEGER)");
-    let job = "
-  - id: load
-    ingest:
-      source: { files: { connection: lake, path: '*.csv', format: csv } }
-      target: { table: t }
-      mode: append
-      checks: [{ sql: { text: select a from gate } }]
-";
-    site.project.steps(job).write("data/a.csv", "id\n1\n2\n3\n");
-    let (client, connection) = tokio_postgres::connect(&database.url(), tokio_postgres::NoTls).await.expect("connected");
-    let driving = tokio::spawn(connection);
-    client.batch_execute("BEGIN; LOCK TABLE gate IN ACCESS EXCLUSIVE MODE").await.expect("locked");
+    site.project.steps(LOAD_AT_GATE).write("data/a.csv", "id\n1\n2\n3\n");
+    let gate = Gate::closed(database).await;
     let (first, first_id) = site.project.spawn(&["--interval", "2026-01-05"]);
     wait_until_someone_waits_for(site, "relation").await;
     let (second, second_id) = site.project.spawn(&["--interval", "2026-01-05"]);
     wait_until_someone_waits_for(site, "advisory").await;
-    client.batch_execute("COMMIT").await.expect("unlocked");
+    gate.open().await;
     let runs = [site.project.ended(first, &first_id).ok(), site.project.ended(second, &second_id).ok()];
     assert_eq!((runs[0].how("load"), runs[1].how("load")), ("succeeded", "already_done"));
     loaded_once(site, &runs);
-    driving.abort();
 }
 
 pub(crate) async fn steps_run_side_by_side(site: &Site) {

@@ -50,6 +50,14 @@ pub(crate) async fn says_that_an_object_is_missing(site: &Site) {
     assert_eq!(session.columns(&table("nowhere")).await, Ok(None));
 }
 
+pub(crate) async fn says_that_an_object_is_there_already(site: &Site) {
+    let warehouse = site.open().await;
+    let mut session = session(&*warehouse).await;
+    run(&mut *session, &["CREATE TABLE t (a INTEGER)"]).await;
+    is_failure(session.execute("CREATE TABLE t (a INTEGER)").await, "warehouse::exists_already");
+    run(&mut *session, &["CREATE TABLE IF NOT EXISTS t (a INTEGER)"]).await;
+}
+
 pub(crate) async fn says_that_a_constraint_is_broken(site: &Site) {
     let warehouse = site.open().await;
     let mut session = session(&*warehouse).await;

@@ -1,27 +1,32 @@
 //! The driver of Snowflake against the scripted server: what accounts do rarely. Nothing is executed twice.
 
-use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use e2e::snowflake_server::{Reply, Script, SnowflakeServer};
 use errand_engine::secret::Secrets;
-use errand_engine::warehouse::{self, Budget, Purpose, Session, Surroundings, Warehouse};
+use errand_engine::warehouse::{self, Budget, Purpose, Session, Surroundings, Warehouse, ledger};
 use errand_model::failure::{Failure, FailureKind};
 use errand_model::job::{Connection, Credential, Environment, Snowflake};
-use errand_model::value::Name;
+use errand_model::value::{Label, Name};
 use tokio_util::sync::CancellationToken;
 
 use super::site::{ended_within, is_failure, purpose, session};
 
 /// The columns by which the driver knows what became of a statement.
-const RECORDS: [&str; 5] = ["QUERY_ID", "EXECUTION_STATUS", "ERROR_CODE", "ERROR_MESSAGE", "ROWS_PRODUCED"];
+const RECORDS: [&str; 6] = ["QUERY_ID", "EXECUTION_STATUS", "ERROR_CODE", "ERROR_MESSAGE", "ROWS_PRODUCED", "QUERY_TEXT"];
 
 /// A server with this script that also keeps records.
-fn with_records(script: Script) -> SnowflakeServer {
+pub(crate) fn with_records(script: Script) -> SnowflakeServer {
     SnowflakeServer::start(script.on("QUERY_HISTORY", Reply::history(&RECORDS)))
 }
 
 async fn open(server: &SnowflakeServer) -> Box<dyn Warehouse> {
+    open_staged(server, None).await
+}
+
+/// An account; its stage, if it has one, is thought to lie in this directory.
+pub(crate) async fn open_staged(server: &SnowflakeServer, staged: Option<&Path>) -> Box<dyn Warehouse> {
     let secrets = Secrets::new([("ERRAND_SECRET_PASSWORD".to_owned(), "p@ss/word".to_owned())], "/nowhere".into());
     let connection = Connection::Snowflake(Box::new(Snowflake {
         account: "account".to_owned(),
@@ -31,11 +36,12 @@ async fn open(server: &SnowflakeServer) -> Box<dyn Warehouse> {
         compute_warehouse: Some("W".to_owned()),
         database: "D".to_owned(),
         schema: "PUBLIC".to_owned(),
-        stage: None,
-        staging: None,
+        stage: staged.map(|_| "@D.PUBLIC.S".to_owned()),
+        staging: staged.map(|_| Label::parse("staging").expect("a label")),
         host: Some(server.url()),
     }));
-    let environment = Environment { connections: BTreeMap::new(), reports: None, aws: None };
+    let directory = |path: &Path| ("staging".to_owned(), Connection::Directory { path: path.display().to_string() });
+    let environment = Environment { connections: staged.map(directory).into_iter().collect(), reports: None, aws: None };
     let surroundings = Surroundings {
         environment: &environment,
         state_dir: "/nowhere".as_ref(),
@@ -46,11 +52,11 @@ async fn open(server: &SnowflakeServer) -> Box<dyn Warehouse> {
     warehouse::open(&connection, surroundings).await.expect("opened")
 }
 
-async fn begin(server: &SnowflakeServer) -> Box<dyn Session> {
+pub(crate) async fn begin(server: &SnowflakeServer) -> Box<dyn Session> {
     session(&*open(server).await).await
 }
 
-async fn count(session: &mut dyn Session, sql: &str) -> Result<usize, Failure> {
+pub(crate) async fn count(session: &mut dyn Session, sql: &str) -> Result<usize, Failure> {
     session.query(sql, 1000).await.map(|rows| rows.len())
 }
 
@@ -149,11 +155,36 @@ async fn a_session_that_is_bound_by_a_statement_is_not_replaced() {
     }
     let server = with_records(Script::new().on("INSERT", Reply::affected("inserted", 1)));
     let mut session = begin(&server).await;
-    for sql in ["CREATE SCHEMA IF NOT EXISTS \"RAW\"", "USE SCHEMA \"PUBLIC\""] {
-        session.execute(sql).await.expect("executed");
-    }
+    session.execute("CREATE SCHEMA IF NOT EXISTS \"RAW\"").await.expect("executed");
+    session.go_home().await.expect("it goes back");
     server.expire_sessions();
     assert_eq!(session.execute("INSERT INTO t SELECT 1").await, Ok(1), "it went back to where it began");
+}
+
+/// An author may use another database and another role; Errand's own tables are where the session began.
+#[tokio::test]
+async fn a_session_goes_back_to_where_it_began() {
+    let back = ["USE ROLE \"R\"", "USE SCHEMA \"D\".\"PUBLIC\""];
+    for (sql, expected) in [("SELECT 1", &back[2..]), ("create schema s", &back[1..]), ("use database other", &back[..])] {
+        let server = with_records(Script::new());
+        let mut session = begin(&server).await;
+        session.execute(sql).await.expect("executed");
+        session.go_home().await.expect("it goes back");
+        assert_eq!(server.statements()[1..], *expected, "{sql}");
+    }
+}
+
+#[tokio::test]
+async fn what_another_runner_made_meanwhile_is_asked_for_again_and_what_is_refused_is_not() {
+    let missing = || Script::new().on("DESC TABLE", Reply::error("002003", "42S02", "Table 'LEDGER' does not exist or not authorized."));
+    let raced = Reply::error("002002", "42710", "SQL compilation error:\nObject 'FILES' already exists.");
+    let server = with_records(missing().once("EXISTS _errand.files", raced));
+    ledger::prepare(&mut *begin(&server).await).await.expect("it is there now");
+    assert_eq!((server.executions("EXISTS _errand.files"), server.executions("EXISTS _errand.ledger")), (2, 1));
+    let refused = Reply::error("090064", "22000", "Invalid state.");
+    let server = with_records(missing().on("EXISTS _errand.files", refused));
+    is_failure(ledger::prepare(&mut *begin(&server).await).await, "warehouse::refused");
+    assert_eq!(server.executions("EXISTS _errand.files"), 1);
 }
 
 /// The server took the statement and said its id; then nobody answers, so nobody may send it again.

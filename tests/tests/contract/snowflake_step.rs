@@ -11,9 +11,11 @@ const DAY: &str = "2026-01-05";
 
 /// An account in which nothing is done yet.
 fn fresh() -> Script {
+    let none = || Reply::rows(&[("X", "text")], &[]);
     Script::new()
-        .on("FROM _errand.ledger WHERE", Reply::rows(&[("X", "text")], &[]))
-        .on("information_schema.tables", Reply::rows(&[("X", "text")], &[]))
+        .on("FROM _errand.ledger WHERE", none())
+        .on("information_schema.tables", none())
+        .on("FROM _errand.claims WHERE", none())
         .on("UPDATE _errand.claims", Reply::affected("updated", 1))
 }
 
@@ -82,6 +84,101 @@ fn definitions_are_refused_in_a_step_that_is_one_transaction() {
     }
 }
 
+/// In the author's database there is another ledger, or none.
+#[test]
+fn the_ledger_is_where_the_session_began() {
+    for rest in ["", ", transaction: false"] {
+        let text = "use database other; insert into t select 1";
+        let (server, project) = scene(fresh(), &format!("\n  - id: s\n    sql: {{ text: {text}{rest} }}\n"));
+        let _ = project.run(DAY).ok();
+        let order = ["use database other", "insert into t", "USE SCHEMA \"D\".\"PUBLIC\"", "INSERT INTO _errand.ledger", "COMMIT"];
+        let places = order.map(|part| place(&server, part));
+        assert!(places.is_sorted(), "{places:?} {:#?}", server.statements());
+    }
+}
+
+const BUILD: &str = "\n  - id: s\n    sql: { text: select 1 as a, materialize: { table: t } }\n";
+
+/// Definitions belong to no transaction: two runners may find the target missing, and both make it.
+#[test]
+fn a_target_that_another_runner_made_meanwhile_fences_this_one() {
+    let missing = || Reply::error("002003", "42S02", "Table 'T' does not exist or not authorized.");
+    let answered = |reply: Reply| {
+        let script = Script::new().once("DESC TABLE \"T\"", missing()).once("DESC TABLE \"T\"", missing());
+        scene(script.on("CREATE TABLE \"T\"", reply).then(fresh()), BUILD)
+    };
+    let (server, project) = answered(Reply::error("002002", "42710", "SQL compilation error:\nObject 'T' already exists."));
+    let _ = project.run(DAY).fails(14, "ledger::fenced");
+    assert_eq!((server.executions("CREATE TABLE \"T\""), server.executions("COMMIT")), (1, 0));
+    let (_server, project) = answered(Reply::error("090064", "22000", "Invalid state."));
+    let _ = project.run(DAY).fails(17, "warehouse::refused");
+}
+
+#[test]
+fn a_column_that_another_runner_added_meanwhile_fences_this_one() {
+    let described = |names: &[&str]| {
+        let rows: Vec<[Option<&str>; 2]> = names.iter().map(|name| [Some(*name), Some("NUMBER(10,0)")]).collect();
+        Reply::rows(&[("name", "text"), ("type", "text")], &rows.iter().map(<[_; 2]>::as_slice).collect::<Vec<_>>())
+    };
+    let raced = Reply::error("001430", "42601", "SQL compilation error:\ncolumn 'B' already exists");
+    let script = Script::new().on("DESC TABLE \"T\"", described(&["A"])).on("DESC TABLE \"T__ERRAND_", described(&["A", "B"]));
+    let (server, project) = scene(script.on("ALTER TABLE \"T\" ADD COLUMN", raced).then(fresh()), BUILD);
+    let _ = project.run(DAY).fails(14, "ledger::fenced");
+    assert_eq!((server.executions("ADD COLUMN \"B\""), server.executions("COMMIT")), (1, 0));
+}
+
+/// Whoever takes a load drops what others staged for it: they fail by what they miss first, and that is nobody's fault.
+#[test]
+fn who_misses_its_staging_table_looks_whether_another_runner_took_the_load() {
+    let gone = || Reply::error("002003", "42S02", "Table 'T__ERRAND_1' does not exist or not authorized.");
+    let none = || Reply::rows(&[("X", "text")], &[]);
+    let done = [("RUN_ID", "text"), ("RECORDED_AT", "text"), ("R", "fixed"), ("W", "fixed"), ("D", "fixed"), ("J", "fixed")];
+    let row = [Some("other"), Some("2026-01-05T00:00:00Z"), Some("3"), Some("3"), Some("0"), Some("0")];
+    let taken = || Reply::rows(&[("OWNER", "text")], &[&[Some("other.1.1")]]);
+    let script = |owner: Reply| Script::new().on("DESC TABLE \"T__ERRAND_", gone()).on("FROM _errand.claims WHERE", owner);
+
+    let (server, project) = scene(script(taken()).then(fresh()), BUILD);
+    let _ = project.run(DAY).fails(14, "ledger::fenced");
+    assert_eq!(server.executions("COMMIT"), 0);
+
+    let ledger = Script::new().once("FROM _errand.ledger WHERE", none()).on("FROM _errand.ledger WHERE", Reply::rows(&done, &[&row]));
+    let (_server, project) = scene(script(taken()).then(ledger).then(fresh()), BUILD);
+    let run = project.run(DAY).ok();
+    assert_eq!((run.how("s"), run.counts("s")), ("already_done", [3, 3, 0, 0]));
+
+    let (_server, project) = scene(script(none()).then(fresh()), BUILD);
+    let _ = project.run(DAY).fails(17, "warehouse::missing_object");
+}
+
+/// The claim orders two runners of one interval, whichever commit they have; the one that is let in last looks once more.
+#[test]
+fn an_interval_that_another_commit_appended_meanwhile_is_not_appended_again() {
+    let other = Reply::rows(&[("RUN_ID", "text")], &[&[Some("other")]]);
+    let script = Script::new().once("WHERE job = ", Reply::rows(&[("X", "text")], &[])).on("WHERE job = ", other);
+    let steps = BUILD.replace("table: t }", "table: t, mode: append }");
+    let (server, project) = scene(script.then(fresh()), &steps);
+    let _ = project.run(DAY).fails(10, "ledger::second_append");
+    let order = ["INSERT INTO \"T\"", "UPDATE _errand.claims", "ROLLBACK"].map(|part| place(&server, part));
+    assert!(order.is_sorted(), "{order:?} {:#?}", server.statements());
+    assert_eq!((server.executions("COMMIT"), server.executions("INSERT INTO _errand.ledger")), (0, 0));
+}
+
+/// What follows a failed check drops tables, and a definition commits what came before it.
+#[test]
+fn a_late_check_that_fails_undoes_the_rows_before_anything_else_is_changed() {
+    let left = Reply::rows(&[("TABLE_NAME", "text")], &[&[Some("T__ERRAND_00000000_FFFFFF")]]);
+    let none = Reply::rows(&[("TABLE_NAME", "text")], &[]);
+    let script = Script::new().once("information_schema.tables", none).on("information_schema.tables", left);
+    let script = script.on("select a from t", Reply::rows(&[("A", "fixed")], &[&[Some("1")]])).then(fresh());
+    let steps = "\n  - id: s\n    sql:\n      text: select 1 as a\n      materialize: { table: t }\n      checks: [{ sql: { text: select a from t } }]\n";
+    let (server, project) = scene(script, steps);
+    let _ = project.run(DAY).fails(12, "check::failed");
+    let order = ["BEGIN TRANSACTION", "INTO \"T\"", "select a from t", "ROLLBACK", "DROP TABLE IF EXISTS"];
+    let places = order.map(|part| place(&server, part));
+    assert!(places.is_sorted(), "{places:?} {:#?}", server.statements());
+    assert_eq!((server.executions("ROLLBACK"), server.executions("COMMIT"), server.executions("INSERT INTO _errand.ledger")), (1, 0, 0));
+}
+
 /// Only what the warehouse says of a transaction within a transaction is the author's.
 #[test]
 fn a_warehouse_that_stops_before_the_ledger_is_written_is_not_blamed_on_the_author() {
@@ -99,8 +196,7 @@ fn what_another_runner_staged_is_dropped_by_nobody_who_ends() {
     // The one that begins sees nothing; the other one comes meanwhile.
     let none = Reply::rows(&[("TABLE_NAME", "text")], &[]);
     let script = Script::new().once("information_schema.tables", none).on("information_schema.tables", listed).then(fresh());
-    let build = "sql: { text: select 1 as a, materialize: { table: t } }";
-    let (server, project) = scene(script, &format!("\n  - id: s\n    {build}\n"));
+    let (server, project) = scene(script, BUILD);
     let _ = project.run(DAY);
     let asked: Vec<String> = server.statements().into_iter().filter(|sql| sql.contains("information_schema.tables")).collect();
     let prefix = |sql: &String| sql.rsplit(" = ").next().unwrap_or_default().trim_matches('\'').to_owned();

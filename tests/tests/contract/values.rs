@@ -63,7 +63,7 @@ async fn there_and_back(site: &Site, columns: &[Column]) {
     let table = table("t");
     create(&mut *session, &table, columns).await;
     let sent = batch(columns);
-    let counts = session.append(vec![target(&table, columns)], chunks(vec![(0, sent.clone())])).await.expect("appended");
+    let counts = session.append(vec![target(&table, columns)], chunks(vec![(0, sent.clone())]), None).await.expect("appended");
     assert_eq!(counts, [sent.num_rows() as u64]);
     let capabilities = site.capabilities();
     let names = capabilities.quote_list(columns.iter().map(|(name, ..)| name.as_str()));
@@ -146,7 +146,7 @@ async fn is_refused(site: &Site, columns: &[Column]) {
         columns.iter().map(|(name, kind, _)| format!("{} {}", capabilities.quote(name), (capabilities.type_name)(*kind))).collect();
     let made = session.execute(&format!("CREATE TABLE {} ({})", capabilities.quote_table(&table), list.join(", "))).await;
     let failure = match made {
-        Ok(_) => session.append(vec![target(&table, columns)], chunks(vec![(0, batch(columns))])).await.expect_err("it does not fit"),
+        Ok(_) => session.append(vec![target(&table, columns)], chunks(vec![(0, batch(columns))]), None).await.expect_err("it does not fit"),
         Err(failure) => failure,
     };
     assert_eq!(failure.kind, FailureKind::Permanent, "{failure:?}");
@@ -222,8 +222,8 @@ pub(crate) async fn no_rows_go_there_and_back(site: &Site) {
     let mut session = session(&*warehouse).await;
     let table = table("t");
     create(&mut *session, &table, &columns).await;
-    assert_eq!(session.append(vec![target(&table, &columns)], chunks(Vec::new())).await, Ok(vec![0]));
-    assert_eq!(session.append(vec![target(&table, &columns)], chunks(vec![(0, batch(&columns))])).await, Ok(vec![0]));
+    assert_eq!(session.append(vec![target(&table, &columns)], chunks(Vec::new()), None).await, Ok(vec![0]));
+    assert_eq!(session.append(vec![target(&table, &columns)], chunks(vec![(0, batch(&columns))]), None).await, Ok(vec![0]));
     let (count, found) = read(&mut *session, "SELECT id, a FROM t").await;
     assert_eq!((count, found), (0, None));
     assert_eq!(session.query("SELECT id, a FROM t", 5).await, Ok(Vec::new()));
@@ -241,7 +241,7 @@ pub(crate) async fn many_rows_go_there_and_back(site: &Site) {
     let table = table("t");
     create(&mut *session, &table, &part(0)).await;
     let parts = (0..ROWS / 10_000).map(|at| (0, batch(&part(at * 10_000)))).collect();
-    assert_eq!(session.append(vec![target(&table, &part(0))], chunks(parts)).await, Ok(vec![60_000]));
+    assert_eq!(session.append(vec![target(&table, &part(0))], chunks(parts), None).await, Ok(vec![60_000]));
     assert_eq!(value(&mut *session, "SELECT count(DISTINCT a) FROM t").await, "60000");
     let (count, found) = read(&mut *session, "SELECT id, a FROM t").await;
     let found = found.expect("rows");
@@ -259,7 +259,7 @@ pub(crate) async fn rows_go_to_two_tables(site: &Site) {
     create(&mut *session, &two, &others).await;
     let targets = vec![target(&one, &some), target(&two, &others)];
     let sent = vec![(0, batch(&some)), (1, batch(&others)), (0, batch(&some))];
-    assert_eq!(session.append(targets, chunks(sent)).await, Ok(vec![4, 3]));
+    assert_eq!(session.append(targets, chunks(sent), None).await, Ok(vec![4, 3]));
     assert_eq!(value(&mut *session, "SELECT CAST(sum(a) AS INTEGER) FROM one").await, "6");
     assert_eq!(value(&mut *session, "SELECT max(b) FROM two").await, "z");
 }
@@ -272,7 +272,7 @@ pub(crate) async fn rows_go_to_names_with_quotes_case_and_reserved_words(site: &
     let mut session = session(&*warehouse).await;
     let table = table("order");
     create(&mut *session, &table, &columns).await;
-    assert_eq!(session.append(vec![target(&table, &columns)], chunks(vec![(0, batch(&columns))])).await, Ok(vec![2]));
+    assert_eq!(session.append(vec![target(&table, &columns)], chunks(vec![(0, batch(&columns))]), None).await, Ok(vec![2]));
     let known = session.columns(&table).await.expect("asked").expect("it is there");
     let sum = known.iter().map(|column| exact(&column.name)).collect::<Vec<_>>().join(" + ");
     assert_eq!(
@@ -290,7 +290,7 @@ pub(crate) async fn rows_that_are_undone_are_gone(site: &Site) {
     let table = table("t");
     create(&mut *session, &table, &columns).await;
     run(&mut *session, &["BEGIN TRANSACTION"]).await;
-    assert_eq!(session.append(vec![target(&table, &columns)], chunks(vec![(0, batch(&columns))])).await, Ok(vec![2]));
+    assert_eq!(session.append(vec![target(&table, &columns)], chunks(vec![(0, batch(&columns))]), None).await, Ok(vec![2]));
     session.rollback().await.expect("undone");
     assert_eq!(value(&mut *session, "SELECT count(*) FROM t").await, "0");
 }
@@ -310,7 +310,7 @@ pub(crate) async fn rows_that_fail_on_the_way_are_not_there(site: &Site) {
         }
     });
     run(&mut *session, &["BEGIN TRANSACTION"]).await;
-    is_failure(session.append(vec![target(&table, &columns)], next).await, "ingest::rejected");
+    is_failure(session.append(vec![target(&table, &columns)], next, None).await, "ingest::rejected");
     session.rollback().await.expect("undone");
     assert_eq!(value(&mut *session, "SELECT count(*) FROM t").await, "0");
 }

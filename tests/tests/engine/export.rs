@@ -3,8 +3,10 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use duckdb::Connection;
+use e2e::condition::wait_for;
 use e2e::project::{Project, text_rows};
 
 const TABLE: &str = "
@@ -105,4 +107,61 @@ fn a_path_out_of_the_connection_is_refused() {
     }
     assert_eq!(files(&project.path("data")).len(), 0);
     assert!(!project.path("out.csv").exists() && !Path::new("/tmp/errand-must-not-write.csv").exists());
+}
+
+/// A query that takes minutes.
+const SLOW: &str = "query: \"select count(*) as n from range(100000000) as a, range(100000) as b where a.range <> b.range\"";
+
+#[test]
+fn what_a_killed_run_left_half_written_is_removed_by_the_next() {
+    let project = Project::new();
+    project.steps(&export(SLOW, "csv", "out.csv"));
+    let (mut running, _) = project.spawn(&["--interval", "2026-01-05"]);
+    let partial = wait_for("the file that is not whole", Duration::from_secs(60), || files(&project.path("data")).pop());
+    running.kill();
+    let _ = running.wait();
+    assert_eq!(files(&project.path("data")), std::slice::from_ref(&partial), "nobody could remove it");
+    let name = partial.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    assert!(name.starts_with(".out.csv.") && name.ends_with(".partial"), "{name}");
+    project.steps(&export("table: t", "csv", "out.csv"));
+    let _ = project.run("2026-01-05").ok();
+    assert_eq!(files(&project.path("data")), [project.path("data/out.csv")]);
+}
+
+#[test]
+fn what_another_runner_still_writes_is_left_alone() {
+    let project = Project::new();
+    let other = project.path("data/.out.csv.aaaaaa.partial");
+    project
+        .write("data/.out.csv.aaaaaa.partial", "1")
+        .write("data/.out.csv.bbbbbb.partial", "1")
+        .write("data/.new.csv.cccccc.partial", "1");
+    let held = fs::File::open(&other).expect("it is there");
+    held.lock().expect("nobody else holds it");
+    project.steps(&export("table: t", "csv", "out.csv"));
+    let _ = project.run("2026-01-05").ok();
+    let left = ["data/.new.csv.cccccc.partial", "data/.out.csv.aaaaaa.partial", "data/out.csv"];
+    assert_eq!(files(&project.path("data")), left.map(|path| project.path(path)), "one is of another file, and one is locked");
+    drop(held);
+    let _ = project.run("2026-01-06").ok();
+    assert_eq!(files(&project.path("data")).len(), 2, "whoever held it is gone");
+}
+
+/// Each writes a file of its own: the last one to end names its file, which holds its rows alone.
+#[test]
+fn two_exports_to_one_path_at_once_leave_one_of_the_two() {
+    let project = Project::new();
+    let step = |id: &str| {
+        let query = format!("select '{id}' as who, range as n from range(200000) order by n");
+        format!(
+            "\n  - id: {id}\n    needs: []\n    export: {{ query: \"{query}\", format: csv, to: {{ connection: lake, path: out.csv }} }}\n"
+        )
+    };
+    project.steps(&["a", "b", "c"].map(step).concat());
+    let _ = project.run("2026-01-05").ok();
+    assert_eq!(files(&project.path("data")), [project.path("data/out.csv")]);
+    let text = fs::read_to_string(project.path("data/out.csv")).expect("text");
+    let who = text.lines().nth(1).and_then(|line| line.split(',').next()).unwrap_or_default();
+    let whole = (0..200_000).map(|n| format!("{who},{n}\n")).collect::<String>();
+    assert!(text.strip_prefix("who,n\n") == Some(whole.as_str()), "rows of more than one, or not all");
 }

@@ -34,6 +34,22 @@ fn without_a_transaction_earlier_statements_stay() {
     assert_eq!(project.rows("from t"), ["1"]);
 }
 
+/// In the author's database there is no ledger.
+#[test]
+fn the_ledger_is_where_the_session_began() {
+    let project = Project::new();
+    let step = |transaction: bool| {
+        format!(
+            "\n  - id: away\n    sql: {{ transaction: {transaction}, text: \"attach if not exists ':memory:' as other; use other; select 1\" }}\n"
+        )
+    };
+    for transaction in [true, false] {
+        project.steps(&step(transaction));
+        assert_eq!(project.run("2026-01-05").ok().how("away"), "succeeded");
+        assert_eq!(project.run("2026-01-05").ok().how("away"), "already_done");
+    }
+}
+
 #[test]
 fn statements_run_once_for_an_interval() {
     let project = Project::new();

@@ -4,31 +4,19 @@ use e2e::errand::Errand;
 use e2e::postgres::Database;
 use e2e::s3::Bucket;
 
-use super::Scene;
 use super::s3::{connection, with_keys};
+use super::{Scene, postgres};
 
 const EXPORT: &str = "
   - id: out
     export: { query: \"select i as id, md5(i::text) as text from generate_series(1, 50000) as s(i)\", format: csv, to: { connection: lake, path: t.csv } }
 ";
 
-fn postgres(database: &Database) -> (String, String) {
-    let url = database.url();
-    let (user, rest) = url.trim_start_matches("postgres://").split_once(':').expect("a URL has a user");
-    let (password, rest) = rest.split_once('@').expect("a URL has a password");
-    let (host, port) = rest.split_once('/').expect("a URL has a database").0.split_once(':').expect("a URL has a port");
-    let warehouse = format!(
-        "      warehouse: {{ postgres: {{ host: {host}, port: {port}, database: {}, user: {user}, password: {{ secret: postgres }} }} }}\n",
-        database.name()
-    );
-    (warehouse, password.to_owned())
-}
-
 /// The scratch file of an upload does not fit.
 #[test]
 fn scratch_space_that_is_full() {
     let (database, bucket) = (Database::create(), Bucket::create());
-    let (warehouse, password) = postgres(&database);
+    let (warehouse, password) = postgres::warehouse(&database);
     let connections = warehouse + &connection("lake", bucket.name(), bucket.endpoint());
     let errand = || with_keys().env("ERRAND_SECRET_POSTGRES", &password);
     let small = Scene::new(errand().file_limit(1 << 20), &connections);
@@ -40,8 +28,8 @@ fn scratch_space_that_is_full() {
         &run,
         "\
 17 Errand.Permanent output::file
-error jobs/load/job.yaml:8: cannot write the file: File too large (os error 27)  step=out attempt=1 code=output::file
-help: check free space and permissions
+error jobs/load/job.yaml:8: cannot write `/tmp/.tmpLOT/t.csv`: File too large (os error 27)  step=out attempt=1 code=output::file
+help: a file may not grow so large here: raise the limit of the process (`ulimit -f`), or use a file system that takes larger files; files for a bucket are made in the temporary directory first, and `TMPDIR` names another
 ",
     );
     assert_eq!(bucket.keys(""), [""; 0], "nothing half written");
@@ -55,7 +43,7 @@ help: check free space and permissions
 #[test]
 fn a_directory_that_is_full() {
     let database = Database::create();
-    let (warehouse, password) = postgres(&database);
+    let (warehouse, password) = postgres::warehouse(&database);
     let connections = warehouse + "      lake: { directory: { path: data } }\n";
     let errand = || Errand::new().env("ERRAND_SECRET_POSTGRES", &password);
     let small = Scene::new(errand().file_limit(1 << 20), &connections);
@@ -67,8 +55,8 @@ fn a_directory_that_is_full() {
         &run,
         "\
 17 Errand.Permanent output::file
-error jobs/load/job.yaml:8: cannot write the file: File too large (os error 27)  step=out attempt=1 code=output::file
-help: check free space and permissions
+error jobs/load/job.yaml:8: cannot write `PROJECT/data/.t.csv.LOT.partial`: File too large (os error 27)  step=out attempt=1 code=output::file
+help: a file may not grow so large here: raise the limit of the process (`ulimit -f`), or use a file system that takes larger files
 ",
     );
     let left: Vec<_> = std::fs::read_dir(small.project.path("data")).expect("it is there").collect();
@@ -88,17 +76,35 @@ fn a_database_file_that_cannot_grow() {
     let scene = scene.hiding(directory.trim_end_matches('/'), "PROJECT");
     let run = scene.run();
     scene.says(&run, "\
-14 Errand.Transient warehouse::io
-error jobs/load/job.yaml:8: IO Error: Could not write file \"PROJECT/state/warehouse.duckdb\": File too large  step=two attempt=1 code=warehouse::io
-help: check free space and permissions beside the database file
+17 Errand.Permanent warehouse::disk_full
+error jobs/load/job.yaml:8: IO Error: Could not write file \"PROJECT/state/warehouse.duckdb\": File too large  step=two attempt=1 code=warehouse::disk_full
+help: a file may not grow so large here: raise the limit of the process (`ulimit -f`), or use a file system that takes larger files
 ");
     assert_eq!(scene.project.value("select n from t"), "42");
+}
+
+/// The embedded warehouse writes the file by itself, and says the same of it.
+#[test]
+fn a_directory_that_is_full_for_the_embedded_warehouse() {
+    let connections = "      warehouse: { duckdb: { path: state/warehouse.duckdb } }\n      lake: { directory: { path: data } }\n";
+    let scene = Scene::new(Errand::new().file_limit(1 << 20), connections);
+    scene.project.steps(&EXPORT.replace("generate_series(1, 50000) as s(i)", "range(50000) as s(i)"));
+    let directory = scene.project.path("").display().to_string();
+    let scene = scene.hiding(directory.trim_end_matches('/'), "PROJECT");
+    let run = scene.run();
+    scene.says(&run, "\
+17 Errand.Permanent warehouse::disk_full
+error jobs/load/job.yaml:8: IO Error: Could not write file \"PROJECT/data/.t.csv.LOT.partial\": File too large  step=out attempt=1 code=warehouse::disk_full
+help: a file may not grow so large here: raise the limit of the process (`ulimit -f`), or use a file system that takes larger files
+");
+    let left: Vec<_> = std::fs::read_dir(scene.project.path("data")).expect("it is there").collect();
+    assert!(left.is_empty(), "{left:?}");
 }
 
 #[test]
 fn no_place_for_scratch_files() {
     let (database, bucket) = (Database::create(), Bucket::create());
-    let (warehouse, password) = postgres(&database);
+    let (warehouse, password) = postgres::warehouse(&database);
     let connections = warehouse + &connection("lake", bucket.name(), bucket.endpoint());
     let scene = Scene::new(with_keys().env("ERRAND_SECRET_POSTGRES", &password).env("TMPDIR", "/nowhere"), &connections);
     scene.project.steps(EXPORT);

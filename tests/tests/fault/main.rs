@@ -102,6 +102,8 @@ impl Scene {
         }
         text = without(&text, "(query ", ")", "ID");
         text = without(&text, "/stage/", "'", "PART");
+        text = without(&text, "/.tmp", "/t.csv", "LOT");
+        text = without(&text, "/.t.csv.", ".partial", "LOT");
         // How a connection breaks off is the network's choice.
         text = without(&text, "error sending request: ", "  ", "WHY");
         without(&text, "error sending request: ", "\"", "WHY")

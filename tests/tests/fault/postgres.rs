@@ -31,12 +31,15 @@ impl Reach {
         Self { host: text(host), port: text(port), user: text(user), password: text(password), database: text(database.name()), rest: "" }
     }
 
-    fn connection(&self) -> String {
+    fn warehouse(&self) -> String {
         let Self { host, port, user, database, rest, .. } = self;
         format!(
-            "      warehouse: {{ postgres: {{ host: {host}, port: {port}, database: {database}, user: {user}, password: {{ secret: postgres }}{rest} }} }}\n\
-             \x20     lake: {{ directory: {{ path: data }} }}\n"
+            "      warehouse: {{ postgres: {{ host: {host}, port: {port}, database: {database}, user: {user}, password: {{ secret: postgres }}{rest} }} }}\n"
         )
+    }
+
+    fn connection(&self) -> String {
+        self.warehouse() + "      lake: { directory: { path: data } }\n"
     }
 
     /// A job that loads three rows by it.
@@ -45,6 +48,12 @@ impl Reach {
         scene.project.write("data/a.csv", "id,name\n1,ada\n2,bob\n3,\n").steps(INGEST);
         scene.hiding(&self.port, "PORT").hiding(&self.database, "DATABASE")
     }
+}
+
+/// The connection `warehouse` of a database, as YAML, and the secret `postgres`.
+pub(super) fn warehouse(database: &Database) -> (String, String) {
+    let reach = Reach::of(database);
+    (reach.warehouse(), reach.password)
 }
 
 const INGEST: &str = "

@@ -9,7 +9,7 @@ use e2e::project::text_rows;
 use e2e::s3::Bucket;
 use e2e::s3_fault::{Fault, FaultyS3};
 
-use super::Scene;
+use super::{Scene, postgres};
 
 const KEY: &str = "the-secret-access-key";
 const ROWS: &str = "id,name,amount\n1,ada,1.50\n2,bob,\n3,\"c, d\",-0.25\n";
@@ -355,14 +355,7 @@ fn parquet_of_a_bucket_goes_into_duckdb_and_out_in_every_format() {
 fn parquet_of_a_bucket_goes_into_postgres_and_out_in_every_format() {
     let (lake, database) = (Lake::new(PARQUET), Database::create());
     lake.bucket.put("in/t.parquet", parquet());
-    let url = database.url();
-    let (user, rest) = url.trim_start_matches("postgres://").split_once(':').expect("a URL has a user");
-    let (password, rest) = rest.split_once('@').expect("a URL has a password");
-    let (host, port) = rest.split_once('/').expect("a URL has a database").0.split_once(':').expect("a URL has a port");
-    let warehouse = format!(
-        "      warehouse: {{ postgres: {{ host: {host}, port: {port}, database: {}, user: {user}, password: {{ secret: postgres }} }} }}\n",
-        database.name()
-    );
+    let (warehouse, password) = postgres::warehouse(&database);
     let scene = Scene::new(
         with_keys().env("ERRAND_SECRET_POSTGRES", password),
         &(warehouse + &connection("lake", lake.bucket.name(), &lake.proxy.endpoint())),

@@ -48,6 +48,7 @@ pub(super) fn fresh() -> Script {
     Script::new()
         .on("FROM _errand.ledger WHERE", Reply::rows(&[("X", "text")], &[]))
         .on("information_schema.tables", Reply::rows(&[("X", "text")], &[]))
+        .on("FROM _errand.claims WHERE", Reply::rows(&[("X", "text")], &[]))
         .on("UPDATE _errand.claims", Reply::affected("updated", 1))
 }
 
@@ -269,11 +270,16 @@ help: Snowflake had an error of its own: try again; if it stays, give the query 
 fn a_lock_that_is_held() {
     let message = "Statement '01bb1644-0513-b332-2247-8306a8ddf13b' has locked table 'T' in transaction 1742288905053000000 and this lock has \
                    not yet been released.\nYour statement '01bb1644-0513-b332-2247-830000000000' was aborted because of a lock timeout.";
-    refuses("000625", "57014", message, "\
+    let tag = r#"{"errand":{"run":"r0","job":"other","step":"publish","attempt":1}}"#;
+    let script = Script::new().on("insert into t", Reply::error("000625", "57014", message));
+    let script = script.on("SELECT QUERY_TAG", Reply::rows(&[("QUERY_TAG", "text")], &[&[Some(tag)]])).then(fresh());
+    let server = meets(script, "\
 14 Errand.Transient warehouse::lock_timeout
 error jobs/load/job.yaml:8: 000625: Statement '01bb1644-0513-b332-2247-8306a8ddf13b' has locked table 'T' in transaction 1742288905053000000 and this lock has not yet been released. Your statement '01bb1644-0513-b332-2247-830000000000' was aborted because of a lock timeout. (query ID)  step=load attempt=1 code=warehouse::lock_timeout
-help: another transaction held the lock: let the steps run one after the other, or try again
+help: transaction 1742288905053000000 holds the lock: it is that of run `r0` of job `other`, step `publish`. While it is at work, let the steps run one after the other, or try again. Where it is gone, `SELECT SYSTEM$ABORT_TRANSACTION(1742288905053000000)` ends it; Snowflake does so by itself when it has been idle for five minutes
 ");
+    assert_eq!((server.executions("insert into t"), server.executions("COMMIT")), (1, 0), "nothing is repeated, nothing is committed");
+    assert_eq!(server.executions("WHERE QUERY_ID = '01bb1644-0513-b332-2247-8306a8ddf13b'"), 1, "the statement that took the lock");
 }
 
 /// A session whose master token is over takes no statement any more: the next one has a session of its own, and the job never knows.

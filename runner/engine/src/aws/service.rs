@@ -7,9 +7,9 @@ use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
-use errand_model::failure::{Failure, FailureKind};
+use errand_model::failure::{Failure, FailureKind, chain};
 
-use super::failure::{chain, status};
+use super::failure::status;
 use super::trust;
 
 /// Longest wait for a connection.

@@ -6,9 +6,9 @@ use aws_sdk_sfn::Client;
 use aws_sdk_sfn::config::http::HttpResponse;
 use aws_sdk_sfn::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_sfn::types::HistoryEventType;
-use errand_model::failure::Failure;
+use errand_model::failure::{Failure, chain};
 
-use super::failure::{chain, status};
+use super::failure::status;
 use super::service::{self, Limits, PATIENT};
 
 /// A task counts its attempts itself: of a repeated request it must know whether the first one may have arrived.

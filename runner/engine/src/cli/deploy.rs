@@ -3,9 +3,10 @@
 use std::fmt::Write as _;
 use std::io::Write;
 
-use errand_model::deployment::{Deployment, Source};
+use errand_model::deployment::Deployment;
 use errand_model::failure::{Failure, FailureKind};
 use errand_model::job::Job;
+use errand_model::order::Origin;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
@@ -14,7 +15,6 @@ use super::selection::{Refusal, Selection, bring};
 use super::{Surroundings, print, stack, style};
 use crate::aws::scheduler::{Schedule, Schedules};
 use crate::checkout;
-use crate::deploy::order::Origin;
 use crate::deploy::plan::{self, Action, Step};
 use crate::report::figure;
 use crate::report::store::ReportStore;
@@ -78,10 +78,7 @@ pub fn run(args: &DeployArgs, surroundings: &Surroundings, out: &mut dyn Write) 
         let schedules = Schedules::new(aws.region(), &aws.prefix).await?;
         let mut steps = plan::plan(&wanted, &schedules.list().await?)?;
         plan::add_notes(&mut steps, &validation.jobs, now);
-        let deployment = |previous: Option<&Deployment>| {
-            let source = Source { environment, repository: &aws.repository, commit: origin.commit, deployed_at: now };
-            Deployment::of(source, project, &validation.jobs, previous)
-        };
+        let deployment = |previous: Option<&Deployment>| Deployment::of(origin, now, project, &validation.jobs, previous);
         print(out, &told(args, origin, &steps, &validation.jobs, style(surroundings.settings.stdout)))?;
         if args.plan {
             return Ok(0);
@@ -130,7 +127,7 @@ async fn apply(schedules: &Schedules, steps: &[Step], wanted: &[Schedule], surro
 }
 
 /// Writes what is deployed. What is deployed already is left as it is.
-async fn record(state: &Store, deployment: impl Fn(Option<&Deployment>) -> Deployment) -> Result<(), Failure> {
+async fn record(state: &Store, deployment: impl Fn(Option<&Deployment>) -> Result<Deployment, Failure>) -> Result<(), Failure> {
     let found = state.get_small(DEPLOYMENT, MAX_BYTES).await?;
     let previous = match found.as_deref().map(Deployment::parse).transpose() {
         Ok(previous) => previous,
@@ -143,7 +140,7 @@ async fn record(state: &Store, deployment: impl Fn(Option<&Deployment>) -> Deplo
             None
         }
     };
-    let new = deployment(previous.as_ref());
+    let new = deployment(previous.as_ref())?;
     let is_same = previous.is_some_and(|previous| Deployment { deployed_at: new.deployed_at, ..previous } == new);
     if is_same {
         return Ok(());

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Write};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ::parquet::arrow::ArrowSchemaConverter;
@@ -28,6 +29,7 @@ const SLICE: usize = 8192;
 /// Row groups on their way into a file.
 pub(super) struct Groups {
     writer: ArrowWriter<Counted>,
+    path: PathBuf,
     schema: SchemaRef,
 }
 
@@ -50,10 +52,10 @@ impl Write for Counted {
 
 impl Groups {
     /// Begins a file.
-    pub(super) fn begin(file: File, columns: &[(String, ColumnType)]) -> Result<Self, Failure> {
+    pub(super) fn begin((file, path): (File, &Path), columns: &[(String, ColumnType)]) -> Result<Self, Failure> {
         let fields: Vec<Field> = columns.iter().map(|(name, kind)| Field::new(name, data_type(*kind), true)).collect();
         let schema = Arc::new(Schema::new(fields));
-        let descriptor = descriptor(&schema, columns).map_err(|error| unwritten(&error))?;
+        let descriptor = descriptor(&schema, columns).map_err(|error| unwritten(path, &error))?;
         let properties = WriterProperties::builder()
             .set_compression(Compression::ZSTD(ZstdLevel::default()))
             .set_created_by("errand".to_owned())
@@ -61,7 +63,7 @@ impl Groups {
             .build();
         let options = ArrowWriterOptions::new().with_properties(properties).with_skip_arrow_metadata(true).with_parquet_schema(descriptor);
         let writer = ArrowWriter::try_new_with_options(Counted { file, bytes: 0 }, Arc::clone(&schema), options);
-        Ok(Self { writer: writer.map_err(|error| unwritten(&error))?, schema })
+        Ok(Self { writer: writer.map_err(|error| unwritten(path, &error))?, path: path.to_owned(), schema })
     }
 
     /// Bytes so far.
@@ -76,10 +78,10 @@ impl Groups {
         let mut from = 0;
         while from < named.num_rows() {
             let count = SLICE.min(named.num_rows() - from);
-            self.writer.write(&named.slice(from, count)).map_err(|error| unwritten(&error))?;
+            self.writer.write(&named.slice(from, count)).map_err(|error| unwritten(&self.path, &error))?;
             from += count;
             if self.writer.memory_size() > GROUP_BYTES {
-                self.writer.flush().map_err(|error| unwritten(&error))?;
+                self.writer.flush().map_err(|error| unwritten(&self.path, &error))?;
             }
         }
         Ok(())
@@ -87,7 +89,7 @@ impl Groups {
 
     /// Completes the file.
     pub(super) fn finish(mut self) -> Result<u64, Failure> {
-        self.writer.finish().map_err(|error| unwritten(&error))?;
+        self.writer.finish().map_err(|error| unwritten(&self.path, &error))?;
         Ok(self.bytes())
     }
 }

@@ -1,7 +1,8 @@
 //! Rows as lines of CSV and of JSON Lines.
 
 use std::fs::File;
-use std::io::{self, Write as _};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
 
 use arrow::array::{
     Array, BooleanArray, Date32Array, Decimal128Array, Float64Array, Int32Array, Int64Array, RecordBatch, StringArray,
@@ -25,6 +26,7 @@ pub(super) enum Shape {
 /// Lines on their way into a file.
 pub(super) struct Lines {
     file: File,
+    path: PathBuf,
     shape: Shape,
     names: Vec<String>,
     /// Before each value of a JSON object: a brace or comma, its key and the colon.
@@ -49,7 +51,7 @@ enum Values<'a> {
 
 impl Lines {
     /// Begins a file; one of CSV with its header.
-    pub(super) fn begin(file: File, shape: Shape, columns: &[(String, ColumnType)]) -> Self {
+    pub(super) fn begin((file, path): (File, &Path), shape: Shape, columns: &[(String, ColumnType)]) -> Self {
         let key = |(index, (name, _)): (usize, &(String, ColumnType))| {
             let mut key = vec![if index == 0 { b'{' } else { b',' }];
             form::string_json(&mut key, name.as_bytes());
@@ -67,7 +69,8 @@ impl Lines {
             }
             gathered.push(b'\n');
         }
-        Self { file, shape, names, keys: columns.iter().enumerate().map(key).collect(), gathered, bytes: 0 }
+        let path = path.to_owned();
+        Self { file, path, shape, names, keys: columns.iter().enumerate().map(key).collect(), gathered, bytes: 0 }
     }
 
     /// Bytes so far.
@@ -85,7 +88,7 @@ impl Lines {
                 Shape::Jsonl => self.jsonl(&columns, row)?,
             }
             if self.gathered.len() >= GATHERED {
-                self.flush().map_err(|error| super::unwritten(&error))?;
+                self.flush()?;
             }
         }
         Ok(())
@@ -117,8 +120,8 @@ impl Lines {
         Ok(())
     }
 
-    fn flush(&mut self) -> io::Result<()> {
-        self.file.write_all(&self.gathered)?;
+    fn flush(&mut self) -> Result<(), Failure> {
+        self.file.write_all(&self.gathered).map_err(|error| super::unwritten(&self.path, &error))?;
         self.bytes += self.gathered.len() as u64;
         self.gathered.clear();
         // One long row must not keep its room for good.
@@ -127,7 +130,7 @@ impl Lines {
     }
 
     /// Writes what is gathered.
-    pub(super) fn finish(&mut self) -> io::Result<u64> {
+    pub(super) fn finish(&mut self) -> Result<u64, Failure> {
         self.flush()?;
         Ok(self.bytes)
     }

@@ -4,21 +4,21 @@
 //! A part is CSV in UTF-8 without a header, compressed with zstd (never with gzip, which costs three times as much). What is no text, or
 //! cannot be cut, fails as `Rejected`: whoever parses the records says where.
 
-use std::io::{BufWriter, Write};
+use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use errand_model::failure::{Failure, FailureKind};
 use errand_model::job::Files;
 use memchr::memchr;
-use sha2::{Digest, Sha256};
-use tempfile::{NamedTempFile, TempPath};
+use tempfile::TempPath;
 use tokio_util::sync::CancellationToken;
 
 use super::dialect::Dialect;
 use super::header;
 use super::stream::{Run, Stream};
 use crate::store::FileEntry;
+use crate::store::scratch::{self, Scratch};
 
 /// Bytes of a part before it is compressed: a warehouse loads a file with one thread, and files of this size keep many of them busy.
 const PART_BYTES: u64 = 160 << 20;
@@ -135,9 +135,9 @@ impl Rechunk {
             self.copy(&run, entry, &source, &mut row, &mut lines)?;
             let mut part = match open.take() {
                 Some(part) => part,
-                None => Part::new().map_err(|error| scratch(&error))?,
+                None => Part::new().map_err(|error| scratch::failure(&error))?,
             };
-            part.write(&lines, row - first).map_err(|error| scratch(&error))?;
+            part.write(&lines, row - first).map_err(|error| scratch::failure(&error))?;
             let now = progress.load(Ordering::Relaxed);
             seen(index, row - first, now - read);
             read = now;
@@ -196,7 +196,7 @@ impl Rechunk {
 
 /// A part that is written.
 struct Part {
-    writer: zstd::stream::write::Encoder<'static, Hashed>,
+    writer: zstd::stream::write::Encoder<'static, Scratch>,
     path: TempPath,
     rows: u64,
     raw: u64,
@@ -204,9 +204,8 @@ struct Part {
 
 impl Part {
     fn new() -> std::io::Result<Self> {
-        let (file, path) = NamedTempFile::with_prefix("errand-part-")?.into_parts();
-        let hashed = Hashed { file: BufWriter::with_capacity(1 << 18, file), hash: Sha256::new(), bytes: 0 };
-        Ok(Self { writer: zstd::stream::write::Encoder::new(hashed, LEVEL)?, path, rows: 0, raw: 0 })
+        let (scratch, path) = Scratch::create()?;
+        Ok(Self { writer: zstd::stream::write::Encoder::new(scratch, LEVEL)?, path, rows: 0, raw: 0 })
     }
 
     fn write(&mut self, lines: &[u8], rows: u64) -> std::io::Result<()> {
@@ -217,41 +216,11 @@ impl Part {
     }
 
     fn finish(self, group: usize) -> Result<Chunked, Failure> {
-        let mut hashed = self.writer.finish().map_err(|error| scratch(&error))?;
-        hashed.flush().map_err(|error| scratch(&error))?;
-        let sha256 = hashed.hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-        Ok(Chunked { group, file: self.path, rows: self.rows, bytes: hashed.bytes, sha256 })
-    }
-}
-
-/// Hashes what goes to a file.
-struct Hashed {
-    file: BufWriter<std::fs::File>,
-    hash: Sha256,
-    bytes: u64,
-}
-
-impl Write for Hashed {
-    fn write(&mut self, buffer: &[u8]) -> std::io::Result<usize> {
-        let written = self.file.write(buffer)?;
-        self.hash.update(&buffer[..written]);
-        self.bytes += written as u64;
-        Ok(written)
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        self.file.flush()
+        let (bytes, sha256) = self.writer.finish().and_then(Scratch::finish).map_err(|error| scratch::failure(&error))?;
+        Ok(Chunked { group, file: self.path, rows: self.rows, bytes, sha256 })
     }
 }
 
 fn rejected(entry: &FileEntry, why: &str) -> Failure {
     Failure::new(FailureKind::Rejected, "source::not_text", format!("`{}` cannot be copied record by record: {why}", entry.path))
-}
-
-fn scratch(error: &std::io::Error) -> Failure {
-    let is_full = error.kind() == std::io::ErrorKind::StorageFull;
-    let (kind, code) =
-        if is_full { (FailureKind::Permanent, "warehouse::disk_full") } else { (FailureKind::Internal, "warehouse::internal") };
-    Failure::new(kind, code, format!("cannot write a part to scratch space: {error}"))
-        .help("parts wait in the temporary directory until they are uploaded: it needs some hundred MB; set `TMPDIR` to a larger disk")
 }

@@ -1,7 +1,7 @@
 //! `export`: rows into one file, written beside its place and moved there whole.
 
 use std::fs::File;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Component, Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -14,7 +14,7 @@ use rustix::fs::{FlockOperation, flock};
 
 use super::{Attempt, Effect, single_query};
 use crate::output::Writer;
-use crate::store::Store;
+use crate::store::{Store, write_help};
 use crate::warehouse::{Session, ledger};
 
 /// How the name of a file ends that is not whole yet.
@@ -55,7 +55,7 @@ async fn export(
         }
     };
     let file = Partial::of(&store, &relative)?;
-    let written = write(attempt, session, (&query, place), &file.path, step.format).await?;
+    let written = write(attempt, session, (&query, place), &file.path, step.format).await.map_err(|failure| file.explained(failure))?;
     let bytes = file.publish(&store, &relative).await?;
     finish(attempt, session, step, load, (relative, written, bytes)).await
 }
@@ -71,9 +71,9 @@ async fn write(
     if let Some(write_file) = session.capabilities().write_file {
         // The rows are made first: DuckDB 2.0.0 may wait for ever when a query fails while its rows are written to a file.
         let rows = format!("CREATE OR REPLACE TEMP TABLE {ROWS} AS\n{query}");
-        let above = place.map(|place| Place { line: place.line.saturating_sub(1), ..place });
+        let above = place.clone().map(|place| Place { line: place.line.saturating_sub(1), ..place });
         attempt.send_at(session, &rows, above).await?;
-        let written = attempt.send(session, &write_file(&format!("FROM {ROWS}"), path, format)).await?;
+        let written = attempt.send_at(session, &write_file(&format!("FROM {ROWS}"), path, format), place).await?;
         attempt.send(session, &format!("DROP TABLE {ROWS}")).await?;
         return Ok(written);
     }
@@ -145,7 +145,8 @@ struct Partial {
     _lock: Option<File>,
     /// Removes the name when it is dropped, in a directory.
     _name: Option<tempfile::TempPath>,
-    _scratch: Option<tempfile::TempDir>,
+    /// The place of a file that goes to a bucket.
+    scratch: Option<tempfile::TempDir>,
 }
 
 impl Partial {
@@ -153,23 +154,27 @@ impl Partial {
     fn of(store: &Store, relative: &str) -> Result<Self, Failure> {
         let Some(target) = store.local(relative) else {
             let scratch = tempfile::tempdir().map_err(|error| file_failure("make a scratch directory for", Path::new(relative), &error))?;
-            return Ok(Self { path: scratch.path().join("export"), _lock: None, _name: None, _scratch: Some(scratch) });
+            let name = Path::new(relative).file_name().unwrap_or_default();
+            return Ok(Self { path: scratch.path().join(name), _lock: None, _name: None, scratch: Some(scratch) });
         };
+        // Failures name it, as a whole path without `.` in it.
+        let target = std::path::absolute(&target).unwrap_or(target);
         let parent = target.parent().unwrap_or(Path::new("."));
         std::fs::create_dir_all(parent).map_err(|error| file_failure("make directory", parent, &error))?;
         let prefix = format!(".{}.", target.file_name().map(|name| name.to_string_lossy()).unwrap_or_default());
         remove_abandoned(parent, &prefix);
-        // A place that cannot be written is known before the query runs. Scratch files are private otherwise: the umask decides, as for any file.
-        let scratch = tempfile::Builder::new()
-            .prefix(&prefix)
-            .suffix(PARTIAL)
-            .permissions(std::fs::Permissions::from_mode(0o666))
-            .tempfile_in(parent)
-            .map_err(|error| file_failure("make a file in", parent, &error))?;
-        let (file, name) = scratch.into_parts();
-        // File systems without locks lose nothing but the tidying up.
-        let _ = flock(&file, FlockOperation::NonBlockingLockExclusive);
-        Ok(Self { path: name.to_path_buf(), _lock: Some(file), _name: Some(name), _scratch: None })
+        // A place that cannot be written is known before the query runs.
+        let (file, name) = locked(parent, &prefix).map_err(|error| file_failure("make a file in", parent, &error))?;
+        Ok(Self { path: name.to_path_buf(), _lock: Some(file), _name: Some(name), scratch: None })
+    }
+
+    /// Whoever reads that a disk of this machine is full may not know that the file goes to a bucket by way of it.
+    fn explained(&self, failure: Failure) -> Failure {
+        if self.scratch.is_none() || !matches!(failure.code.as_str(), "output::file" | "warehouse::disk_full") {
+            return failure;
+        }
+        let help = failure.help.as_deref().map(|help| format!("{help}; ")).unwrap_or_default();
+        failure.help(format!("{help}files for a bucket are made in the temporary directory first, and `TMPDIR` names another"))
     }
 
     /// Moves the whole file to its place; says how large it is.
@@ -177,6 +182,21 @@ impl Partial {
         match store.local(relative) {
             Some(target) => publish(&self.path, &target),
             None => store.put_file(&self.path, relative).await,
+        }
+    }
+}
+
+/// A new file that is locked. One that another runner took for an abandoned one, before it was, is gone: then the next.
+fn locked(parent: &Path, prefix: &str) -> std::io::Result<(File, tempfile::TempPath)> {
+    loop {
+        // Scratch files are private otherwise: the umask decides, as for any file.
+        let permissions = std::fs::Permissions::from_mode(0o666);
+        let scratch = tempfile::Builder::new().prefix(prefix).suffix(PARTIAL).permissions(permissions).tempfile_in(parent)?;
+        let (file, name) = scratch.into_parts();
+        // File systems without locks lose nothing but the tidying up.
+        let _ = flock(&file, FlockOperation::NonBlockingLockExclusive);
+        if file.metadata()?.nlink() > 0 {
+            return Ok((file, name));
         }
     }
 }
@@ -210,6 +230,5 @@ fn publish(partial: &Path, path: &Path) -> Result<u64, Failure> {
 }
 
 fn file_failure(verb: &str, path: &Path, error: &std::io::Error) -> Failure {
-    Failure::new(FailureKind::Permanent, "export::file", format!("cannot {verb} `{}`: {error}", path.display()))
-        .help("check free space and permissions")
+    Failure::new(FailureKind::Permanent, "export::file", format!("cannot {verb} `{}`: {error}", path.display())).help(write_help(error))
 }

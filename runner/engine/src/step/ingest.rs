@@ -28,7 +28,7 @@ use crate::source::{self, Batch, Origin, Resolved};
 use crate::store::FileEntry;
 use crate::warehouse::ledger::{self, Load, LoadedFile};
 use crate::warehouse::publish::{VALID_FROM, VALID_TO, Way};
-use crate::warehouse::{AppendTarget, Capabilities, Chunk, NextChunk, Session};
+use crate::warehouse::{AppendTarget, Capabilities, Chunk, Extraction, NextChunk, Session};
 
 /// Columns that say where a row came from.
 pub(super) const METADATA: [&str; 4] = ["_errand_run_id", "_errand_source", "_errand_row", "_errand_loaded_at"];
@@ -52,6 +52,7 @@ pub(super) async fn run(attempt: &mut Attempt, step: &IngestStep) -> Result<Effe
     let mut ingest = Ingest { step, load, capabilities, tally, digests: Vec::new(), files: Vec::new(), carried: 0 };
     let result = ingest.run(attempt, session).await;
     let result = attempt.leave(session, result).await;
+    let result = stage::unless_taken(attempt, session, &ingest.load, result).await;
     if result.is_err() {
         ingest.record_files(attempt);
         let kept = ingest.tally().take_first();
@@ -115,7 +116,7 @@ impl Ingest<'_> {
         }
         attempt.ensure_schema(session, &self.step.table).await?;
         attempt.ensure_failures_schema(session, &self.step.checks).await?;
-        let done = stage::begin(attempt, session, &self.load, &self.step.table).await?;
+        let done = stage::begin(attempt, session, &self.load, (&self.step.table, self.step.publish.mode)).await?;
         if let Some(effect) = attempt.already(done) {
             session.rollback().await?;
             return Ok(effect);
@@ -262,10 +263,8 @@ impl Ingest<'_> {
         self.tally().open(self.files.len());
         let stopwatch = attempt.run.request.clock.stopwatch();
         let chunks = self.chunks(attempt, resolved.clone());
-        let result = match FileExtraction::new("rows", &self.files, resolved, &self.tally, &attempt.progress) {
-            Some(extraction) => session.append_extracted(targets, chunks, &extraction).await,
-            None => session.append(targets, chunks).await,
-        };
+        let extraction = FileExtraction::new("rows", &self.files, resolved, &self.tally, &attempt.progress);
+        let result = session.append(targets, chunks, extraction.as_ref().map(|extraction| extraction as &dyn Extraction)).await;
         attempt.record.rows = self.tally().rows();
         let counts = result?;
         attempt.record_statement(&format!("append to {staging}"), None, &stopwatch, counts.first().copied());

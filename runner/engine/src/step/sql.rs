@@ -24,6 +24,7 @@ pub(super) async fn run(attempt: &mut Attempt, step: &SqlStep) -> Result<Effect,
             let _alone = attempt.run.hold(&step.connection, &materialize.table, &attempt.cancelled).await?;
             let result = build_table(attempt, session, step, materialize, &load).await;
             let result = attempt.leave(session, result).await;
+            let result = stage::unless_taken(attempt, session, &load, result).await;
             stage::clear(attempt, session, &materialize.table, &load).await;
             return result;
         }
@@ -63,6 +64,7 @@ async fn run_statements(attempt: &mut Attempt, session: &mut dyn Session, step: 
     for (statement, place) in statements {
         affected += attempt.send_at(session, statement.text, Some(place)).await?;
     }
+    session.go_home().await?;
     if !step.transaction {
         session.execute("BEGIN TRANSACTION").await.map_err(left_open)?;
     } else if let Some(effect) = attempt.already(ledger::confirm(session, load, &writer).await?) {
@@ -124,7 +126,7 @@ async fn build_table(
     let (query, place) = single_query(&step.sql, &rendered, session.capabilities().dialect)?;
     attempt.ensure_schema(session, &materialize.table).await?;
     attempt.ensure_failures_schema(session, &step.checks).await?;
-    let done = stage::begin(attempt, session, load, &materialize.table).await?;
+    let done = stage::begin(attempt, session, load, (&materialize.table, materialize.publish.mode)).await?;
     if let Some(effect) = attempt.already(done) {
         session.rollback().await?;
         return Ok(effect);

@@ -24,7 +24,7 @@ const STEM: usize = 32;
 pub(super) fn staging_table(session: &dyn Session, target: &TableName, load: &Load, writer: &Writer) -> TableName {
     let stem = stem(target, load);
     match session.capabilities().fence {
-        Fence::PrimaryKey | Fence::Lock(_) => target.sibling(stem),
+        Fence::PrimaryKey | Fence::Lock(_) | Fence::Turn => target.sibling(stem),
         Fence::Claim => {
             let hash = Sha256::digest(writer.owner());
             let own: String = hash.iter().take(3).map(|byte| format!("{byte:02x}")).collect();
@@ -65,11 +65,20 @@ pub(super) async fn begin(
     attempt: &mut Attempt,
     session: &mut dyn Session,
     load: &Load,
-    target: &TableName,
+    (target, mode): (&TableName, Mode),
 ) -> Result<Option<Done>, Failure> {
     let writer = attempt.writer();
     let done = ledger::enter(session, load, &writer).await?;
-    if done.is_none() && !session.capabilities().transactional_ddl {
+    if done.is_some() {
+        return Ok(done);
+    }
+    match (session.capabilities().fence, mode) {
+        (Fence::Claim, _) => attempt.has_claimed = true,
+        // Whoever was waited for may have appended this interval at another commit.
+        (Fence::Lock(_) | Fence::Turn, Mode::Append) => ledger::refuse_second_append(session, load).await?,
+        (Fence::PrimaryKey | Fence::Lock(_) | Fence::Turn, _) => {}
+    }
+    if !session.capabilities().transactional_ddl {
         // Whoever still fills one of these has lost its claim.
         sweep(attempt, session, target, &stem(target, load)).await?;
     }
@@ -139,6 +148,9 @@ pub(super) async fn publish(attempt: &mut Attempt, session: &mut dyn Session, st
         session.rollback().await?;
         return Ok(effect);
     }
+    if let (Fence::Claim, Mode::Append) = (session.capabilities().fence, stage.publish.mode) {
+        ledger::refuse_second_append(session, stage.load).await?;
+    }
     let rows = Rows { read: stage.read, written, deduplicated, rejected: stage.rejected };
     record(attempt, session, stage, rows).await?;
     attempt.commit(session, stage.connection, stage.load).await?;
@@ -166,6 +178,32 @@ async fn record(attempt: &mut Attempt, session: &mut dyn Session, stage: &Stage<
         ledger::record(session, stage.load, &writer, rows).await?;
     }
     Ok(())
+}
+
+/// What came of a load, once its session is left. One that was taken by another runner fails by whatever it misses first, for that one
+/// dropped its staging tables: then what the other one did counts.
+pub(super) async fn unless_taken(
+    attempt: &mut Attempt,
+    session: &mut dyn Session,
+    load: &Load,
+    result: Result<Effect, Failure>,
+) -> Result<Effect, Failure> {
+    let failure = match result {
+        Err(failure) if attempt.has_claimed => failure,
+        other => return other,
+    };
+    if !matches!(failure.kind, FailureKind::Permanent | FailureKind::Definition | FailureKind::Internal) {
+        return Err(failure);
+    }
+    match ledger::is_taken(session, load, &attempt.writer()).await {
+        Ok(true) => {}
+        Ok(false) | Err(_) => return Err(failure),
+    }
+    tracing::info!(error = %failure, "another runner took the load meanwhile");
+    match ledger::find(session, load).await {
+        Ok(done) => attempt.already(done).ok_or_else(ledger::lost_to_another),
+        Err(_) => Err(failure),
+    }
 }
 
 /// Drops the staging tables of this attempt where no transaction did: a leftover costs space, no more. Those of another runner, which may be

@@ -79,7 +79,7 @@ pub(super) fn unreadable(path: &str, error: &std::io::Error) -> Failure {
 
 pub(super) fn unwritable(verb: &str, path: &Path, error: &std::io::Error) -> Failure {
     Failure::new(FailureKind::Permanent, "store::file", format!("cannot {verb} `{}`: {error}", path.display()))
-        .help("check free space and permissions")
+        .help(super::write_help(error))
 }
 
 fn modified(metadata: &fs::Metadata) -> Option<Timestamp> {

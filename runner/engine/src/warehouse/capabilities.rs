@@ -58,6 +58,9 @@ pub enum Fence {
     PrimaryKey,
     /// A statement at the start of the transaction makes the slower one wait; the ledger is read after it.
     Lock(fn(load_id: &str) -> String),
+    /// The same, where there are no locks but those of tables: one that holds nothing is locked, so that writers of all loads take turns, and
+    /// whoever reads or writes the ledger waits for none of them.
+    Turn,
     /// Compare and set: whoever claims a load last may write it; an older claim is refused before it publishes.
     Claim,
 }

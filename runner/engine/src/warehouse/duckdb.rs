@@ -19,7 +19,11 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::capabilities::is_not_distinct;
-use super::{AppendTarget, Budget, Capabilities, Case, Fence, NextChunk, Purpose, PutRows, Session, TableColumn, Warehouse, quote_text};
+use super::{
+    AppendTarget, Budget, Capabilities, Case, Extraction, Fence, NextChunk, Purpose, PutRows, Session, TableColumn, Warehouse, quote_exact,
+    quote_text,
+};
+use crate::store::Full;
 
 pub(super) static CAPABILITIES: Capabilities = Capabilities {
     name: "duckdb",
@@ -49,14 +53,21 @@ const MIN_MEMORY: u64 = 96 << 20;
 /// One open database.
 pub(super) struct Duckdb {
     connection: Mutex<Connection>,
+    /// Its name and that of its schema, in quotes: where sessions begin.
+    home: String,
 }
 
 impl Duckdb {
     /// Opens the file, which is made when it is not there.
     pub(super) async fn open(path: PathBuf, budget: Budget) -> Result<Self, Failure> {
-        let opened = tokio::task::spawn_blocking(move || open(&path, budget));
-        let connection = joined(opened.await)??;
-        Ok(Self { connection: Mutex::new(connection) })
+        let opened = tokio::task::spawn_blocking(move || {
+            let connection = open(&path, budget)?;
+            let place = text_rows(&connection, "SELECT current_database(), current_schema()")?;
+            let place: Vec<String> = place.iter().flatten().flatten().map(|name| quote_exact(name)).collect();
+            Ok::<_, Failure>((connection, place.join(".")))
+        });
+        let (connection, home) = joined(opened.await)??;
+        Ok(Self { connection: Mutex::new(connection), home })
     }
 }
 
@@ -106,7 +117,8 @@ impl Warehouse for Duckdb {
         let connection = lock(&self.connection).try_clone().map_err(|error| failure(&error))?;
         let interrupt = connection.interrupt_handle();
         let (connection, cancelled) = (Arc::new(Mutex::new(connection)), purpose.cancelled.clone());
-        Ok(Box::new(DuckdbSession { connection, interrupt, cancelled, statement_timeout: purpose.statement_timeout }))
+        let (home, statement_timeout) = (self.home.clone(), purpose.statement_timeout);
+        Ok(Box::new(DuckdbSession { connection, interrupt, cancelled, statement_timeout, home }))
     }
 }
 
@@ -115,6 +127,7 @@ struct DuckdbSession {
     interrupt: Arc<duckdb::InterruptHandle>,
     cancelled: CancellationToken,
     statement_timeout: Option<Duration>,
+    home: String,
 }
 
 impl DuckdbSession {
@@ -185,7 +198,8 @@ impl Session for DuckdbSession {
         Ok((!rows.is_empty()).then(|| rows.into_iter().map(column).collect()))
     }
 
-    async fn append(&mut self, targets: Vec<AppendTarget>, next: NextChunk) -> Result<Vec<u64>, Failure> {
+    /// Rows wait nowhere on their way: a later attempt extracts them again.
+    async fn append(&mut self, targets: Vec<AppendTarget>, next: NextChunk, _: Option<&dyn Extraction>) -> Result<Vec<u64>, Failure> {
         self.run(move |connection| feed::append(connection, &targets, next)).await
     }
 
@@ -218,6 +232,11 @@ impl Session for DuckdbSession {
             }
         });
         joined(task.await)?
+    }
+
+    async fn go_home(&mut self) -> Result<(), Failure> {
+        let sql = format!("USE {}", self.home);
+        self.execute(&sql).await.map(|_| ())
     }
 }
 
@@ -260,9 +279,25 @@ fn timed_out(limit: Duration) -> Failure {
 
 /// The kind of a DuckDB error: its text begins with the class.
 fn failure(error: &duckdb::Error) -> Failure {
-    let text = error.to_string();
+    of_text(&plain(error.to_string()))
+}
+
+/// Of an error on another of DuckDB's threads, which comes as JSON inside of one that says where it was met, what it says.
+fn plain(text: String) -> String {
+    let inner = text.find("{\"exception_type\"").and_then(|at| serde_json::from_str::<serde_json::Value>(&text[at..]).ok());
     let class = text.split(" Error: ").next().unwrap_or_default();
+    match inner.as_ref().and_then(|inner| inner["exception_message"].as_str()) {
+        Some(message) => format!("{class} Error: {message}"),
+        None => text,
+    }
+}
+
+fn of_text(text: &str) -> Failure {
+    let class = text.split(" Error: ").next().unwrap_or_default();
+    // A commit or a checkpoint that does not fit is not told as an error of the disk. The words are those of the operating system.
+    let full = if matches!(class, "IO" | "TransactionContext" | "Transaction" | "FATAL") { Full::in_text(text) } else { None };
     let (kind, code) = match class {
+        _ if full.is_some() => (FailureKind::Permanent, "warehouse::disk_full"),
         "INTERRUPT" | "Interrupt" => (FailureKind::Cancelled, "warehouse::cancelled"),
         "Missing Extension" => (FailureKind::Permanent, "warehouse::extension"),
         "Constraint" | "TransactionContext" if text.contains("Duplicate key") || text.contains("duplicate key") => {
@@ -272,6 +307,7 @@ fn failure(error: &duckdb::Error) -> Failure {
         "TransactionContext" | "Transaction" if text.contains("single attached database") => (FailureKind::Permanent, "warehouse::refused"),
         "TransactionContext" | "Transaction" => (FailureKind::Transient, "warehouse::conflict"),
         "Parser" => (FailureKind::Definition, "warehouse::syntax"),
+        "Catalog" if text.contains("already exists") => (FailureKind::Permanent, "warehouse::exists_already"),
         "Catalog" => (FailureKind::Permanent, "warehouse::missing_object"),
         "Binder" => (FailureKind::Permanent, "warehouse::binding"),
         "Constraint" => (FailureKind::Permanent, "warehouse::constraint"),
@@ -290,7 +326,8 @@ fn failure(error: &duckdb::Error) -> Failure {
                 .help("errand installs no extension: core functions, JSON and Parquet are built in, nothing else is")
         }
         "warehouse::out_of_memory" => failure.help("give the job more memory with `resources: { memory: 2GB }`"),
-        "warehouse::io" => failure.help("check free space and permissions beside the database file"),
+        "warehouse::disk_full" => failure.help(full.map(Full::help).unwrap_or_default()),
+        "warehouse::io" => failure.help("check the disk and the permissions beside the database file"),
         _ => failure,
     }
 }
@@ -343,4 +380,46 @@ fn write_file(query: &str, path: &Path, format: ExportFormat) -> String {
     };
     // The file is nobody's target yet, and its lock belongs to it: it is written itself, and not another that takes its name.
     format!("COPY ({query}\n) TO {} ({options}, USE_TMP_FILE false)", quote_text(&path.to_string_lossy()))
+}
+
+#[cfg(test)]
+mod tests {
+    use errand_model::failure::FailureKind;
+
+    use super::{of_text, plain};
+
+    #[test]
+    fn a_disk_that_is_full_is_permanent_however_it_is_met() {
+        for text in [
+            "IO Error: Could not write file \"/d/w.duckdb\": No space left on device",
+            "IO Error: Could not write file \"/d/w.duckdb.wal\": Disk quota exceeded",
+            "TransactionContext Error: Failed to commit: Could not write file \"/d/w.duckdb.wal\": File too large",
+            "FATAL Error: Failed to create checkpoint because of error: Could not write file \"/d/w.duckdb\": No space left on device",
+        ] {
+            let failure = of_text(text);
+            assert_eq!((failure.kind, failure.code.as_str()), (FailureKind::Permanent, "warehouse::disk_full"), "{text}");
+            assert!(failure.help.is_some_and(|help| !help.is_empty()), "{text}");
+        }
+        for text in [
+            "Conversion Error: could not cast 'No space left on device'",
+            "IO Error: Could not read file \"/d/w.duckdb\": Input/output error",
+        ] {
+            assert_ne!(of_text(text).code, "warehouse::disk_full", "{text}");
+        }
+    }
+
+    #[test]
+    fn an_error_of_another_thread_says_what_happened() {
+        let text = r#"IO Error: Async write failed for range [offset=8, size=19]: {"exception_type":"IO","exception_message":"Could not write file \"/d/t.csv\": File too large","errno":"27"}"#;
+        assert_eq!(plain(text.to_owned()), "IO Error: Could not write file \"/d/t.csv\": File too large");
+        for text in ["Parser Error: syntax error at or near \"{\"", "IO Error: {\"exception_type\""] {
+            assert_eq!(plain(text.to_owned()), text);
+        }
+    }
+
+    #[test]
+    fn what_is_there_already_is_told_from_what_is_missing() {
+        assert_eq!(of_text("Catalog Error: Table with name \"t\" already exists!").code, "warehouse::exists_already");
+        assert_eq!(of_text("Catalog Error: Table with name t does not exist!").code, "warehouse::missing_object");
+    }
 }

@@ -113,7 +113,7 @@ pub trait FileLoads: Send {
     async fn load(&mut self, table: &TableName, group: &FileGroup) -> Result<Vec<u64>, Failure>;
 
     /// Brings the parts of groups that have no files yet to a place that the warehouse reads, and loads them; says how many rows they have.
-    /// `extraction` as of [`super::Session::append_extracted`].
+    /// `extraction` as of [`super::Session::append`].
     async fn load_parts(
         &mut self,
         table: &TableName,

@@ -3,6 +3,8 @@
 //! A row for a load id means that the load is done; nobody writes it again. The primary key on it fences a second runner: of two
 //! transactions that insert the same load id, one fails to commit.
 
+mod files;
+
 use std::time::Duration;
 
 use errand_model::failure::{Failure, FailureKind};
@@ -12,10 +14,15 @@ use errand_model::report::Rows;
 use errand_model::value::ColumnType;
 use sha2::{Digest, Sha256};
 
+pub use files::{LoadedFile, forget_files, known_digests, record_files};
+
 use super::{Capabilities, Fence, Purpose, Session, Warehouse};
 
 /// The schema that holds Errand's own tables.
 pub const SCHEMA: &str = "_errand";
+
+/// The table that is locked by whose turn it is. It has no rows.
+const TURN: &str = "_errand.turn";
 
 /// How often a statement is sent again that two runners may send at the same time.
 const CONFLICTS: u32 = 20;
@@ -48,6 +55,9 @@ pub fn ddl(capabilities: &Capabilities) -> Vec<String> {
              PRIMARY KEY (load_id))"
         ));
     }
+    if let Fence::Turn = capabilities.fence {
+        statements.push(format!("CREATE TABLE IF NOT EXISTS {TURN} (holder {text})"));
+    }
     statements.push(format!(
         "CREATE TABLE IF NOT EXISTS _errand.ledger (load_id {text} NOT NULL, job {text} NOT NULL, step {text} NOT NULL, \
          interval_start {text} NOT NULL, interval_end {text} NOT NULL, target {text} NOT NULL, inputs {text} NOT NULL, \
@@ -67,24 +77,10 @@ pub async fn prepare(session: &mut dyn Session) -> Result<(), Failure> {
     if session.columns(&ledger).await?.is_some() {
         return Ok(());
     }
-    let home = home(session).await?;
     for statement in ddl(session.capabilities()) {
         patiently(session, &statement).await?;
     }
-    go_home(session, home).await
-}
-
-/// The session's schema, where making another one would make that the session's own.
-async fn home(session: &mut dyn Session) -> Result<Option<String>, Failure> {
-    if session.capabilities().transactional_ddl {
-        return Ok(None);
-    }
-    Ok(session.query("SELECT current_schema()", 1).await?.into_iter().flatten().flatten().next())
-}
-
-async fn go_home(session: &mut dyn Session, home: Option<String>) -> Result<(), Failure> {
-    let Some(home) = home else { return Ok(()) };
-    session.execute(&format!("USE SCHEMA {}", super::quote_exact(&home))).await.map(|_| ())
+    session.go_home().await
 }
 
 /// Makes a schema where it is missing. Whoever may not make one needs no right to when it is there.
@@ -97,18 +93,18 @@ pub async fn ensure_schema(session: &mut dyn Session, schema: &str) -> Result<()
     let folded = capabilities.text(&capabilities.fold(schema).to_lowercase());
     let known = format!("SELECT 1 FROM information_schema.schemata WHERE lower(schema_name) = {folded}");
     if session.query(&known, 1).await?.is_empty() {
-        let home = home(session).await?;
         patiently(session, &format!("CREATE SCHEMA IF NOT EXISTS {}", capabilities.quote(schema))).await?;
-        go_home(session, home).await?;
+        session.go_home().await?;
     }
     Ok(())
 }
 
-/// Outside of a transaction, DDL that another runner sends at the same moment may conflict; sent again it finds the object there.
+/// Outside of a transaction, DDL that another runner sends at the same moment may conflict or meet its object half made; sent again it finds the
+/// object there. What the warehouse refuses for another reason it would refuse again.
 async fn patiently(session: &mut dyn Session, sql: &str) -> Result<(), Failure> {
     for _ in 0..CONFLICTS {
         match session.execute(sql).await {
-            Err(failure) if matches!(failure.code.as_str(), "warehouse::conflict" | "warehouse::duplicate_key" | "warehouse::refused") => {
+            Err(failure) if matches!(failure.code.as_str(), "warehouse::conflict" | "warehouse::exists_already") => {
                 tokio::task::yield_now().await;
             }
             result => return result.map(|_| ()),
@@ -127,16 +123,21 @@ pub async fn enter(session: &mut dyn Session, load: &Load, writer: &Writer) -> R
     if capabilities.transactional_ddl {
         session.execute("BEGIN TRANSACTION").await?;
     }
+    if let Fence::Claim = capabilities.fence {
+        session.execute(&claim(capabilities, load, writer)).await?;
+        return Ok(None);
+    }
+    let Some(lock) = lock(capabilities, load) else { return Ok(None) };
+    session.execute(&lock).await?;
+    find(session, load).await
+}
+
+/// The statement that waits for whoever writes a load, where a lock is the fence.
+fn lock(capabilities: &Capabilities, load: &Load) -> Option<String> {
     match capabilities.fence {
-        Fence::PrimaryKey => Ok(None),
-        Fence::Lock(lock) => {
-            session.execute(&lock(&load.id())).await?;
-            find(session, load).await
-        }
-        Fence::Claim => {
-            session.execute(&claim(capabilities, load, writer)).await?;
-            Ok(None)
-        }
+        Fence::PrimaryKey | Fence::Claim => None,
+        Fence::Lock(lock) => Some(lock(&load.fence())),
+        Fence::Turn => Some(format!("LOCK TABLE {TURN}")),
     }
 }
 
@@ -167,7 +168,7 @@ pub async fn confirm(session: &mut dyn Session, load: &Load, writer: &Writer) ->
     let mine = format!(
         "UPDATE _errand.claims SET claimed_at = {} WHERE load_id = {} AND owner = {}",
         capabilities.text(&format!("{}, confirmed", writer.now)),
-        capabilities.text(&load.id()),
+        capabilities.text(&load.fence()),
         capabilities.text(&writer.owner())
     );
     let held = session.execute(&mine).await?;
@@ -178,10 +179,23 @@ pub async fn confirm(session: &mut dyn Session, load: &Load, writer: &Writer) ->
     }
 }
 
+/// Whether another runner has claimed a load after this one did.
+///
+/// # Errors
+///
+/// What the warehouse says.
+pub async fn is_taken(session: &mut dyn Session, load: &Load, writer: &Writer) -> Result<bool, Failure> {
+    let capabilities = session.capabilities();
+    let Fence::Claim = capabilities.fence else { return Ok(false) };
+    let sql = format!("SELECT owner FROM _errand.claims WHERE load_id = {}", capabilities.text(&load.fence()));
+    let owner = session.query(&sql, 1).await?.into_iter().flatten().flatten().next();
+    Ok(owner.is_some_and(|owner| owner != writer.owner()))
+}
+
 /// Beside the claim on the load there is one on the files of its target, which is everybody's: see [`record_files`].
 fn claim(capabilities: &Capabilities, load: &Load, writer: &Writer) -> String {
     let text = |text: &str| capabilities.text(text);
-    let (id, owner, now) = (text(&load.id()), text(&writer.owner()), text(&writer.now));
+    let (id, owner, now) = (text(&load.fence()), text(&writer.owner()), text(&writer.now));
     format!(
         "MERGE INTO _errand.claims AS _errand_t USING (SELECT {id} AS load_id, {owner} AS owner, {now} AS claimed_at \
          UNION ALL SELECT {} AS load_id, '-' AS owner, {now} AS claimed_at) AS _errand_s \
@@ -230,10 +244,9 @@ async fn ask_behind_fence(session: &mut dyn Session, load: &Load) -> Result<Opti
     let capabilities = session.capabilities();
     session.execute("BEGIN TRANSACTION").await?;
     let wait = match capabilities.fence {
-        Fence::PrimaryKey => None,
-        Fence::Lock(lock) => Some(lock(&load.id())),
+        Fence::PrimaryKey | Fence::Lock(_) | Fence::Turn => lock(capabilities, load),
         Fence::Claim => {
-            Some(format!("UPDATE _errand.claims SET claimed_at = claimed_at WHERE load_id = {}", capabilities.text(&load.id())))
+            Some(format!("UPDATE _errand.claims SET claimed_at = claimed_at WHERE load_id = {}", capabilities.text(&load.fence())))
         }
     };
     if let Some(wait) = wait {
@@ -263,9 +276,20 @@ impl Load {
     /// The id: 32 hexadecimal digits of SHA-256 over every field.
     #[must_use]
     pub fn id(&self) -> String {
+        self.hash(&[&self.target, &self.digest, &self.inputs])
+    }
+
+    /// What runners of this load share with those of the same load at another commit, whose digest is another: they keep each other out.
+    /// 32 hexadecimal digits too.
+    #[must_use]
+    pub fn fence(&self) -> String {
+        self.hash(&[&self.target, &self.inputs])
+    }
+
+    fn hash(&self, rest: &[&str]) -> String {
         let (start, end) = (self.interval.start.to_string(), self.interval.end.to_string());
         let mut hash = Sha256::new();
-        for part in [&self.job, &self.step, &start, &end, &self.target, &self.digest, &self.inputs] {
+        for part in [&self.job, &self.step, &start, &end].into_iter().map(String::as_str).chain(rest.iter().copied()) {
             hash.update(part.len().to_le_bytes());
             hash.update(part.as_bytes());
         }
@@ -390,98 +414,4 @@ pub fn fenced(failure: Failure) -> Failure {
 pub fn lost_to_another() -> Failure {
     let message = "another run wrote this interval at the same time and was faster; this one was rolled back";
     Failure::new(FailureKind::Transient, "ledger::fenced", message).help("nothing is lost or doubled: the next attempt finds the work done")
-}
-
-/// One file that was loaded.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LoadedFile {
-    /// Its connection, `:`, and its path under it.
-    pub path: String,
-    /// Size.
-    pub bytes: u64,
-    /// SHA-256 of its content; of a file that `replace` loaded, its time of change.
-    pub digest: String,
-    /// Records in it.
-    pub rows_read: u64,
-}
-
-/// The digests under which files of this path and size were loaded into a table.
-///
-/// # Errors
-///
-/// What the warehouse says.
-pub async fn known_digests(session: &mut dyn Session, target: &str, path: &str, bytes: u64) -> Result<Vec<String>, Failure> {
-    let capabilities = session.capabilities();
-    let text = |text: &str| capabilities.text(text);
-    let sql = format!("SELECT digest FROM _errand.files WHERE target = {} AND path = {} AND bytes = {bytes}", text(target), text(path));
-    Ok(session.query(&sql, 1000).await?.into_iter().flatten().flatten().collect())
-}
-
-/// Forgets the files of a table whose rows were replaced: they are not in it any more.
-///
-/// # Errors
-///
-/// What the warehouse says.
-pub async fn forget_files(session: &mut dyn Session, target: &str) -> Result<(), Failure> {
-    let capabilities = session.capabilities();
-    let text = |text: &str| capabilities.text(text);
-    session.execute(&format!("DELETE FROM _errand.files WHERE target = {}", text(target))).await.map(|_| ())
-}
-
-/// Records files; part of the transaction that wrote their rows.
-///
-/// Loads of other intervals, steps and jobs may load the same file into the same table at the same time: none of them sees the others' rows
-/// of this table before they commit, and one of them wins.
-///
-/// # Errors
-///
-/// `Transient` when another load was faster with one of the files; what the warehouse says.
-pub async fn record_files(session: &mut dyn Session, load: &Load, writer: &Writer, files: &[LoadedFile]) -> Result<(), Failure> {
-    let capabilities = session.capabilities();
-    let text = |text: &str| capabilities.text(text);
-    let target = text(&load.target);
-    if let (Fence::Claim, false) = (capabilities.fence, files.is_empty()) {
-        // Waits for whoever records files of this table; what that one wrote is seen by the next statement.
-        let turn = text(&format!("{}, {}", writer.now, load.id()));
-        let wait = format!("UPDATE _errand.claims SET claimed_at = {turn} WHERE load_id = {}", text(&files_of(load)));
-        if session.execute(&wait).await? == 0 {
-            return Err(lost_to_another());
-        }
-    }
-    for batch in files.chunks(500) {
-        let known: Vec<String> =
-            batch.iter().map(|file| format!("(path = {} AND digest = {})", text(&file.path), text(&file.digest))).collect();
-        let found = format!("SELECT path FROM _errand.files WHERE target = {target} AND ({})", known.join(" OR "));
-        if let Some(path) = session.query(&found, 1).await?.into_iter().flatten().flatten().next() {
-            return Err(file_lost(&load.target, &path));
-        }
-        let rows: Vec<String> = batch
-            .iter()
-            .map(|file| {
-                format!(
-                    "({target}, {}, {}, {}, {}, {}, {})",
-                    text(&file.path),
-                    file.bytes,
-                    text(&file.digest),
-                    text(&load.id()),
-                    file.rows_read,
-                    text(&writer.now)
-                )
-            })
-            .collect();
-        let inserted = session.execute(&format!("INSERT INTO _errand.files VALUES {}", rows.join(", "))).await;
-        inserted.map_err(|failure| {
-            let is_there = failure.code == "warehouse::duplicate_key";
-            if is_there { file_lost(&load.target, batch.first().map_or("", |file| file.path.as_str())) } else { failure }
-        })?;
-    }
-    Ok(())
-}
-
-/// Another load was faster with a file.
-fn file_lost(target: &str, path: &str) -> Failure {
-    let message =
-        format!("another run loaded files of this one into `{target}` at the same time, `{path}` among them; this one was rolled back");
-    Failure::new(FailureKind::Transient, "ledger::fenced", message)
-        .help("nothing is lost or doubled: the next attempt loads the files that are left")
 }

@@ -8,9 +8,10 @@ mod row;
 mod shape;
 
 use errand_model::document::step::Mode;
-use errand_model::failure::Failure;
+use errand_model::failure::{Failure, FailureKind};
 use errand_model::job::{Publish, TableName};
 
+use super::ledger::lost_to_another;
 use super::{Session, TableColumn, quote_exact};
 
 pub use deduplicate::deduplicate;
@@ -36,6 +37,18 @@ pub struct Staged<'a> {
     pub metadata: &'a [&'a str],
     /// The moment of this load as a SQL literal, for `scd2`.
     pub now: String,
+}
+
+impl Staged<'_> {
+    /// The columns of the staging table.
+    async fn columns(&self, session: &mut dyn Session) -> Result<Vec<TableColumn>, Failure> {
+        let columns = session.columns(self.staging).await?;
+        columns.ok_or_else(|| {
+            let message = format!("the staging table `{}` is gone", self.staging);
+            Failure::new(FailureKind::Permanent, "warehouse::missing_object", message)
+                .help("somebody dropped it while the step was at work: run it again, and leave tables of this name alone")
+        })
+    }
 }
 
 /// How staged rows become rows of the target.
@@ -99,9 +112,15 @@ pub async fn publish(session: &mut dyn Session, staged: &Staged<'_>) -> Result<u
         }
     } else {
         let name = capabilities.quote(&staged.target.name);
-        session.execute(&format!("ALTER TABLE {} RENAME TO {name}", capabilities.quote_table(staged.staging))).await?;
+        let rename = format!("ALTER TABLE {} RENAME TO {name}", capabilities.quote_table(staged.staging));
+        session.execute(&rename).await.map_err(raced)?;
     }
     Ok(count)
+}
+
+/// What was not there when it was looked for, and is there already, another load has made meanwhile: the next attempt finds it.
+fn raced(failure: Failure) -> Failure {
+    if failure.code == "warehouse::exists_already" { lost_to_another() } else { failure }
 }
 
 /// Rows in a table.

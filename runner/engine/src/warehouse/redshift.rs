@@ -9,7 +9,7 @@
 //! - that its errors carry the SQLSTATEs that Postgres's do, a serialisation failure (1023) above all;
 //! - that `COPY` takes these Parquet files (zstd, moments of microseconds in UTC as `TIMESTAMP`, decimals of 38 digits) with this manifest;
 //! - that `pg_last_copy_count()` and `pg_last_unload_count()` count as the driver expects, also inside of a transaction;
-//! - that `LOCK` before the first read of a transaction makes that read see what the other writer committed;
+//! - that `LOCK` of one table before the first read of a transaction makes that read see what the other writer committed to any;
 //! - that `UNLOAD` keeps the order of a query that had to be wrapped for casts or a `LIMIT`;
 //! - that a query whose result has a `SUPER` column fails clearly in [`Session::query`], which needs `JSON_SERIALIZE` there.
 
@@ -47,7 +47,7 @@ pub(super) static CAPABILITIES: Capabilities = Capabilities {
     null_safe_equal: equal_or_both_null,
     try_cast: false,
     merge: false,
-    fence: Fence::Lock(sql::fence),
+    fence: Fence::Turn,
     scan_parquet: None,
     write_file: None,
 };

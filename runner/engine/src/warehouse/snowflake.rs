@@ -14,6 +14,7 @@ mod files;
 mod history;
 pub(super) mod kind;
 mod load;
+mod lock;
 mod pipe;
 mod result;
 mod run;

@@ -4,6 +4,7 @@
 
 use std::io::Read;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::compute::{CastOptions, cast_with_options};
@@ -17,9 +18,12 @@ use parquet::errors::ParquetError;
 use parquet::file::reader::{ChunkReader, Length};
 use tokio_util::sync::CancellationToken;
 
-use super::{PutRows, TableColumn};
+use super::{PutRows, TableColumn, parts};
 use crate::batch::data_type;
 use crate::store::{FileEntry, Store};
+
+/// Time for the removal of files of an unload that failed.
+const PATIENCE: Duration = Duration::from_secs(15);
 
 /// Rows of a batch.
 const BATCH_ROWS: usize = 8192;
@@ -52,6 +56,14 @@ pub(super) async fn hand_over(
         tracing::warn!(error = %failure, files = keys.len(), "unloaded files stay, they could not be removed");
     }
     taken
+}
+
+/// Removes what an unload that failed left in its directory, also after a cancellation: nobody else looks there. What cannot be removed soon is
+/// only logged.
+pub(super) async fn abandon(store: &Store, directory: &str) {
+    if tokio::time::timeout(PATIENCE, parts::sweep(store, directory)).await.is_err() {
+        tracing::warn!(directory, "unloaded files may stay, their place does not answer");
+    }
 }
 
 fn file(entry: &FileEntry, schema: &SchemaRef, put: &mut PutRows, cancelled: &CancellationToken) -> Result<u64, Failure> {

@@ -80,14 +80,14 @@ fn copy(from: &Path, to: &Path) -> Result<(), String> {
 fn run(place: &Place, server: &Server, file: &Path) -> Result<Seen, String> {
     let work = place.scratch.join("container");
     remake(&work)?;
-    write(&work.join("errand.yaml"), &project(&server.connection(), Path::new("/data"), Path::new("/work/reports")))?;
+    write(&work.join("errand.yaml"), &project(&server.connection(), Path::new("/data"), Path::new("/repository/reports")))?;
     write(&work.join("jobs/load/job.yaml"), &job(Format::Csv, file))?;
-    let mounts = [format!("{}:/work", work.display()), format!("{}:/data:ro", place.data.display())];
+    let mounts = [format!("{}:/repository", work.display()), format!("{}:/data:ro", place.data.display())];
     let secret = format!("ERRAND_SECRET_WAREHOUSE={}", server.password());
     let limits = ["--cpus", "0.25", "--memory", "512m", "--memory-swap", "512m", "--network", "host"];
     let words = ["run", "--detach"].into_iter().chain(limits).chain(["-v", &mounts[0], "-v", &mounts[1], "-e", &secret, "-e", "HOME=/tmp"]);
     let started = Instant::now();
-    let container = docker(words.chain([IMAGE, "/errand", "run", "load", "--repo", "/work"]))?;
+    let container = docker(words.chain([IMAGE, "/errand", "run", "load", "--repo", "/repository"]))?;
     let seen = watch(&container, started);
     let log = docker(["logs", &container]);
     docker(["rm", "--force", &container])?;

@@ -7,9 +7,8 @@ use aws_sdk_s3::Client;
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::config::{ProvideCredentials, Region, StalledStreamProtectionConfig};
-use errand_model::failure::{Failure, FailureKind};
+use errand_model::failure::{Failure, FailureKind, chain};
 
-use crate::aws::failure::chain;
 use crate::aws::trust;
 
 /// How long a server is waited for, and how often it is asked.

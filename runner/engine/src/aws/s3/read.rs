@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use aws_sdk_s3::operation::get_object::GetObjectOutput;
 use bytes::Bytes;
-use errand_model::failure::{Failure, FailureKind};
+use errand_model::failure::{Failure, FailureKind, chain};
 
 use super::{Bucket, Object};
-use crate::aws::failure::{chain, changed, of_request};
+use crate::aws::failure::{changed, of_request};
 
 /// Longest wait between two requests for the rest of a window.
 const LONGEST_BACKOFF: Duration = Duration::from_secs(20);

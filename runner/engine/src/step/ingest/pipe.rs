@@ -35,7 +35,7 @@ pub(super) async fn run(
     ingest.tally().open(count);
     let bytes: u64 = ingest.files.iter().map(|file| file.bytes).sum();
     attempt.progress.set_total_bytes(bytes);
-    let done = stage::begin(attempt, session, &ingest.load, &ingest.step.table).await?;
+    let done = stage::begin(attempt, session, &ingest.load, (&ingest.step.table, ingest.step.publish.mode)).await?;
     if let Some(effect) = attempt.already(done) {
         return Ok(effect);
     }

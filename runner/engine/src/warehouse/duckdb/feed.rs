@@ -3,7 +3,7 @@
 //! DuckDB's appender runs a statement for every 204,800 rows: every row is copied once more, row groups are filled by halves and
 //! merged again on one thread while the calling thread spins. That is 1.5 times the work, on the cores that parse.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,14 +17,13 @@ use duckdb::vtab::{BindInfo, InitInfo, TableFunctionInfo, VTab};
 use errand_model::failure::Failure;
 
 use super::{CAPABILITIES, failure};
-use crate::warehouse::{AppendTarget, Chunk, NextChunk};
+use crate::warehouse::queue::Queue;
+use crate::warehouse::{AppendTarget, NextChunk};
 
 /// The table function; its argument is the number of a feed.
 const FUNCTION: &str = "_errand_feed";
 /// Rows of one of DuckDB's vectors.
 const VECTOR: usize = 2048;
-/// Bytes of chunks for other tables that may wait; past it the running statement ends, and theirs comes.
-const WAITING: usize = 4 << 20;
 
 /// Feeds of running statements: a table function is told nothing but values of SQL, hence numbers.
 static FEEDS: Mutex<BTreeMap<u64, Arc<Mutex<Feed>>>> = Mutex::new(BTreeMap::new());
@@ -70,83 +69,36 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Chunks on their way, cut into statements: each one fills one table.
+/// Rows on their way, cut into statements: each one fills one table.
 struct Feed {
-    next: NextChunk,
-    ended: bool,
+    queue: Queue,
     /// The table of the running statement, its columns, and the batch that it reads, with the rows of it that are read.
     table: usize,
     schema: SchemaRef,
     batch: Option<RecordBatch>,
     read: usize,
-    /// Rows of that table that waited for the statement.
-    waited: VecDeque<RecordBatch>,
-    /// Chunks for other tables.
-    waiting: VecDeque<Chunk>,
-    waiting_bytes: usize,
     failure: Option<Failure>,
 }
 
 impl Feed {
     fn new(next: NextChunk) -> Self {
-        let schema = SchemaRef::new(Schema::empty());
-        Self {
-            next,
-            ended: false,
-            table: 0,
-            schema,
-            batch: None,
-            read: 0,
-            waited: VecDeque::new(),
-            waiting: VecDeque::new(),
-            waiting_bytes: 0,
-            failure: None,
-        }
+        Self { queue: Queue::new(next), table: 0, schema: SchemaRef::new(Schema::empty()), batch: None, read: 0, failure: None }
     }
 
     /// The table of the next statement, whose first rows are at hand; none at the end.
     fn open(&mut self) -> Result<Option<usize>, Failure> {
-        let first = match self.waiting.pop_front() {
-            Some(chunk) => Some(chunk),
-            None => self.pull()?,
-        };
-        let Some(first) = first else { return Ok(None) };
+        let Some(first) = self.queue.first()? else { return Ok(None) };
         self.table = first.table;
         self.schema = first.rows.schema();
         self.batch = Some(first.rows);
         self.read = 0;
-        self.waiting_bytes = 0;
-        for chunk in std::mem::take(&mut self.waiting) {
-            if chunk.table == self.table {
-                self.waited.push_back(chunk.rows);
-            } else {
-                self.wait(chunk);
-            }
-        }
         Ok(Some(self.table))
-    }
-
-    /// The next chunk with rows.
-    fn pull(&mut self) -> Result<Option<Chunk>, Failure> {
-        while !self.ended {
-            match (self.next)()? {
-                Some(chunk) if chunk.rows.num_rows() == 0 => {}
-                Some(chunk) => return Ok(Some(chunk)),
-                None => self.ended = true,
-            }
-        }
-        Ok(None)
-    }
-
-    fn wait(&mut self, chunk: Chunk) {
-        self.waiting_bytes += chunk.rows.get_array_memory_size();
-        self.waiting.push_back(chunk);
     }
 
     /// The next rows of the running statement, at most a vector of them.
     fn rows(&mut self) -> Result<Option<RecordBatch>, Failure> {
         if self.batch.as_ref().is_some_and(|batch| self.read == batch.num_rows()) {
-            self.batch = self.refill()?;
+            self.batch = self.queue.more(self.table)?;
             self.read = 0;
         }
         let Some(batch) = &self.batch else { return Ok(None) };
@@ -154,20 +106,6 @@ impl Feed {
         let slice = batch.slice(self.read, rows);
         self.read += rows;
         Ok(Some(slice))
-    }
-
-    fn refill(&mut self) -> Result<Option<RecordBatch>, Failure> {
-        if let Some(batch) = self.waited.pop_front() {
-            return Ok(Some(batch));
-        }
-        while self.waiting_bytes <= WAITING {
-            match self.pull()? {
-                None => break,
-                Some(chunk) if chunk.table == self.table => return Ok(Some(chunk.rows)),
-                Some(chunk) => self.wait(chunk),
-            }
-        }
-        Ok(None)
     }
 }
 

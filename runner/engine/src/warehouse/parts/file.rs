@@ -1,20 +1,19 @@
 //! One Parquet file after the other for one table, in scratch space.
 
-use std::io::{BufWriter, Write};
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, StringArray, Time64MicrosecondArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use errand_model::failure::{Failure, FailureKind};
+use errand_model::failure::Failure;
 use errand_model::value::ColumnType;
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
-use sha2::{Digest, Sha256};
-use tempfile::{NamedTempFile, TempPath};
+use tempfile::TempPath;
 
 use super::{Finished, Sink, StagedTable, defect};
 use crate::batch;
+use crate::store::scratch::{self, Scratch};
 use crate::warehouse::{Chunk, NextChunk};
 
 /// A warehouse loads a file with one thread: files of this size keep many of them busy.
@@ -61,7 +60,7 @@ struct TableWriter {
 }
 
 struct Open {
-    writer: ArrowWriter<Hashed>,
+    writer: ArrowWriter<Scratch>,
     path: TempPath,
     rows: u64,
 }
@@ -83,12 +82,12 @@ impl TableWriter {
             .map_err(|error| defect(format!("rows do not fit their table: {error}")))?;
         let mut open = match self.open.take() {
             Some(open) => open,
-            None => Open::new(&self.schema).map_err(|error| scratch(&error))?,
+            None => Open::new(&self.schema).map_err(|error| scratch::failure(&error))?,
         };
-        open.writer.write(&batch).map_err(|error| scratch(&error))?;
+        open.writer.write(&batch).map_err(|error| scratch::failure(&error))?;
         open.rows += batch.num_rows() as u64;
         if open.writer.in_progress_size() >= GROUP_BYTES {
-            open.writer.flush().map_err(|error| scratch(&error))?;
+            open.writer.flush().map_err(|error| scratch::failure(&error))?;
         }
         if open.writer.bytes_written() + open.writer.in_progress_size() < PART_BYTES {
             self.open = Some(open);
@@ -111,42 +110,20 @@ impl TableWriter {
 
 impl Open {
     fn new(schema: &SchemaRef) -> Result<Self, std::io::Error> {
-        let (file, path) = NamedTempFile::with_prefix("errand-part-")?.into_parts();
+        let (scratch, path) = Scratch::create()?;
         let properties = WriterProperties::builder()
             .set_compression(Compression::ZSTD(ZstdLevel::default()))
             .set_max_row_group_row_count(Some(GROUP_ROWS))
             .set_created_by("errand".to_owned())
             .build();
-        let hashed = Hashed { file: BufWriter::with_capacity(1 << 18, file), hash: Sha256::new(), bytes: 0 };
-        let writer = ArrowWriter::try_new(hashed, Arc::clone(schema), Some(properties)).map_err(std::io::Error::other)?;
+        let writer = ArrowWriter::try_new(scratch, Arc::clone(schema), Some(properties)).map_err(std::io::Error::other)?;
         Ok(Self { writer, path, rows: 0 })
     }
 
     fn finish(self, table: usize) -> Result<Finished, Failure> {
-        let mut hashed = self.writer.into_inner().map_err(|error| scratch(&error))?;
-        hashed.flush().map_err(|error| scratch(&error))?;
-        let sha256 = hashed.hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-        Ok(Finished { table, file: self.path, extension: "parquet", rows: self.rows, bytes: hashed.bytes, sha256 })
-    }
-}
-
-/// Hashes what goes to a file.
-struct Hashed {
-    file: BufWriter<std::fs::File>,
-    hash: Sha256,
-    bytes: u64,
-}
-
-impl Write for Hashed {
-    fn write(&mut self, buffer: &[u8]) -> std::io::Result<usize> {
-        let written = self.file.write(buffer)?;
-        self.hash.update(&buffer[..written]);
-        self.bytes += written as u64;
-        Ok(written)
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        self.file.flush()
+        let scratch = self.writer.into_inner().map_err(|error| scratch::failure(&error))?;
+        let (bytes, sha256) = scratch.finish().map_err(|error| scratch::failure(&error))?;
+        Ok(Finished { table, file: self.path, extension: "parquet", rows: self.rows, bytes, sha256 })
     }
 }
 
@@ -158,15 +135,6 @@ fn data_type(kind: ColumnType, time_as_text: bool) -> DataType {
 fn time_text(micros: i64) -> String {
     let seconds = micros / 1_000_000;
     format!("{:02}:{:02}:{:02}.{:06}", seconds / 3600, seconds / 60 % 60, seconds % 60, micros % 1_000_000)
-}
-
-fn scratch(error: &dyn std::fmt::Display) -> Failure {
-    let text = error.to_string();
-    let full = text.contains("No space left") || text.contains("os error 28");
-    let code = if full { "warehouse::disk_full" } else { "warehouse::internal" };
-    let kind = if full { FailureKind::Permanent } else { FailureKind::Internal };
-    Failure::new(kind, code, format!("cannot write a part to scratch space: {text}"))
-        .help("parts wait in the temporary directory until they are uploaded: it needs some hundred MB; set `TMPDIR` to a larger disk")
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::error::Error as _;
 
-use errand_model::failure::{Failure, FailureKind};
+use errand_model::failure::{Failure, FailureKind, chain};
 use tokio_postgres::Error;
 use tokio_postgres::error::{DbError, ErrorPosition};
 
@@ -53,16 +53,7 @@ pub(super) fn is_broken(error: &Error) -> bool {
 
 /// An error with its causes in one line.
 pub(super) fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        let said = inner.to_string();
-        if !text.contains(&said) {
-            text = format!("{text}: {said}");
-        }
-        cause = inner.source();
-    }
-    one_line(&text)
+    one_line(&chain(error))
 }
 
 /// What the server said.
@@ -107,14 +98,16 @@ struct Said<'a> {
 
 fn kind_in_context(said: &Said<'_>) -> (FailureKind, &'static str) {
     let Said { code, message, .. } = *said;
-    // Two sessions that make the same object at once: the slower one meets the catalog's own keys.
-    let in_catalog = code == "23505" && said.schema == Some("pg_catalog");
+    // Two sessions that make the same object at once: the slower one meets the catalog's own keys, and finds the object when it asks again.
+    if code == "23505" && said.schema == Some("pg_catalog") {
+        return (FailureKind::Transient, "warehouse::exists_already");
+    }
     let raced = code == "XX000" && message.starts_with("tuple concurrently");
     // Redshift's message is a bare number, its detail the text: https://github.com/aws/aws-sdk-pandas/issues/665
     let is_not_serialisable = [message, said.detail].iter().any(|text| text.contains("Serializable isolation violation"));
     // A table that another transaction made or dropped after this one took its snapshot.
     let is_gone = code == "XX000" && message == "1018";
-    if in_catalog || raced || is_not_serialisable || is_gone {
+    if raced || is_not_serialisable || is_gone {
         return (FailureKind::Transient, "warehouse::conflict");
     }
     if code == "57014" && message.contains("timeout") {
@@ -130,6 +123,8 @@ fn kind_of(code: &str) -> (FailureKind, &'static str) {
         "42601" => (Definition, "warehouse::syntax"),
         "42P01" | "42703" | "42883" | "42704" | "3F000" | "3D000" | "42P02" => (Permanent, "warehouse::missing_object"),
         "42501" => (Permanent, "warehouse::permission"),
+        // Table, schema, column, function, anything else.
+        "42P07" | "42P06" | "42701" | "42723" | "42710" => (Permanent, "warehouse::exists_already"),
         "23505" => (Permanent, "warehouse::duplicate_key"),
         "40001" | "40P01" | "55006" => (Transient, "warehouse::conflict"),
         "55P03" => (Transient, "warehouse::lock_timeout"),
@@ -158,6 +153,7 @@ fn help(code: &str, word: &str) -> Option<&'static str> {
         (_, "warehouse::missing_object") => {
             "check the spelling and the schema; a name in double quotes keeps its case, others become lower case"
         }
+        ("23505", "warehouse::exists_already") => "another session made the same at the same time; the next attempt finds it",
         (_, "warehouse::conflict") => "another transaction changed the same at the same time; the next attempt may pass",
         (_, "warehouse::lock_timeout") => "another session holds the lock; see `pg_locks` for which, or try again later",
         (_, "warehouse::statement_timeout") => "give the step a longer `timeout`, or make the statement cheaper",
@@ -236,7 +232,8 @@ mod tests {
         assert_eq!(kind("XX000", "1023", violation, None), conflict, "as Redshift says it");
         assert_eq!(kind("XX000", "1018", "Relation does not exist", None), conflict, "as Redshift says it");
         assert_eq!(kind("XX000", "tuple concurrently updated", "", None), conflict);
-        assert_eq!(kind("23505", "duplicate key", "", Some("pg_catalog")), conflict);
+        let raced = (FailureKind::Transient, "warehouse::exists_already");
+        assert_eq!(kind("23505", "duplicate key", "", Some("pg_catalog")), raced);
         assert_eq!(kind("23505", "duplicate key", "", Some("public")).1, "warehouse::duplicate_key");
         assert_eq!(kind("57014", "canceling statement due to statement timeout", "", None).1, "warehouse::statement_timeout");
         assert_eq!(kind("57014", "canceling statement due to user request", "", None).1, "warehouse::cancelled");
@@ -249,6 +246,10 @@ mod tests {
             ("42601", FailureKind::Definition, "warehouse::syntax"),
             ("42P01", FailureKind::Permanent, "warehouse::missing_object"),
             ("42501", FailureKind::Permanent, "warehouse::permission"),
+            ("42P07", FailureKind::Permanent, "warehouse::exists_already"),
+            ("42P06", FailureKind::Permanent, "warehouse::exists_already"),
+            ("42710", FailureKind::Permanent, "warehouse::exists_already"),
+            ("42701", FailureKind::Permanent, "warehouse::exists_already"),
             ("23505", FailureKind::Permanent, "warehouse::duplicate_key"),
             ("23502", FailureKind::Permanent, "warehouse::constraint"),
             ("22003", FailureKind::Permanent, "warehouse::value"),

@@ -1,8 +1,6 @@
 //! The blocking side of a load: takes chunks from the source, encodes them, and hands buffers to the session.
 //!
-//! One `COPY` at a time runs on a session, and chunks for several tables come mixed: those for other tables wait, up to a bound.
-
-use std::collections::VecDeque;
+//! One `COPY` at a time runs on a session.
 
 use bytes::Bytes;
 use errand_model::failure::Failure;
@@ -10,10 +8,9 @@ use tokio::sync::mpsc;
 
 use super::encode::{Encoder, HEADER, TRAILER};
 use super::error::internal;
-use crate::warehouse::{AppendTarget, Chunk, NextChunk};
+use crate::warehouse::queue::Queue;
+use crate::warehouse::{AppendTarget, NextChunk};
 
-/// Bytes of chunks for other tables that may wait; past it the running statement ends, and theirs comes.
-const WAITING: usize = 4 << 20;
 /// Size of a buffer.
 const BUFFER: usize = 256 << 10;
 /// Buffers between the two sides.
@@ -33,16 +30,16 @@ pub(super) enum Event {
 
 /// Runs until the source ends, fails, or nobody takes its rows any more; the last is no failure of this side.
 pub(super) fn run(targets: &[AppendTarget], next: NextChunk, sender: &mpsc::Sender<Event>) -> Result<(), Failure> {
-    let mut feed = Feed { next, ended: false, waiting: VecDeque::new(), waiting_bytes: 0 };
+    let mut queue = Queue::new(next);
     let mut encoders: Vec<Encoder<'_>> = targets.iter().map(Encoder::new).collect();
-    while let Some(first) = feed.first()? {
+    while let Some(first) = queue.first()? {
         let table = first.table;
         let Some(encoder) = encoders.get_mut(table) else {
             return Err(internal(format!("rows for a table with index {table}, which nobody named")));
         };
         let mut statement = Statement::begin(sender, table);
-        let mut chunk = Some(first);
-        while let Some(Chunk { rows, .. }) = chunk {
+        let mut next = Some(first.rows);
+        while let Some(rows) = next {
             let mut buffer = std::mem::take(&mut statement.buffer);
             let encoded = encoder.encode(&rows, &mut buffer, |buffer| statement.flush(buffer));
             statement.buffer = buffer;
@@ -50,7 +47,7 @@ pub(super) fn run(targets: &[AppendTarget], next: NextChunk, sender: &mpsc::Send
             if !statement.is_taken {
                 return Ok(());
             }
-            chunk = if statement.sent < STATEMENT { feed.more(table)? } else { None };
+            next = if statement.sent < STATEMENT { queue.more(table)? } else { None };
         }
         if !statement.end() {
             return Ok(());
@@ -99,59 +96,4 @@ impl<'a> Statement<'a> {
 /// A buffer with room for the block that fills it.
 fn buffer() -> Vec<u8> {
     Vec::with_capacity(BUFFER + BUFFER / 4)
-}
-
-/// Chunks on their way.
-struct Feed {
-    next: NextChunk,
-    ended: bool,
-    /// Chunks for other tables than the one of the running statement.
-    waiting: VecDeque<Chunk>,
-    waiting_bytes: usize,
-}
-
-impl Feed {
-    /// The chunk that opens the next statement.
-    fn first(&mut self) -> Result<Option<Chunk>, Failure> {
-        match self.waiting.pop_front() {
-            Some(chunk) => {
-                self.waiting_bytes -= chunk.rows.get_array_memory_size();
-                Ok(Some(chunk))
-            }
-            None => self.pull(),
-        }
-    }
-
-    /// The next chunk of the running statement's table, or none when the statement should end.
-    fn more(&mut self, table: usize) -> Result<Option<Chunk>, Failure> {
-        if let Some(at) = self.waiting.iter().position(|chunk| chunk.table == table)
-            && let Some(chunk) = self.waiting.remove(at)
-        {
-            self.waiting_bytes -= chunk.rows.get_array_memory_size();
-            return Ok(Some(chunk));
-        }
-        while self.waiting_bytes <= WAITING {
-            match self.pull()? {
-                None => break,
-                Some(chunk) if chunk.table == table => return Ok(Some(chunk)),
-                Some(chunk) => {
-                    self.waiting_bytes += chunk.rows.get_array_memory_size();
-                    self.waiting.push_back(chunk);
-                }
-            }
-        }
-        Ok(None)
-    }
-
-    /// The next chunk with rows.
-    fn pull(&mut self) -> Result<Option<Chunk>, Failure> {
-        while !self.ended {
-            match (self.next)()? {
-                Some(chunk) if chunk.rows.num_rows() == 0 => {}
-                Some(chunk) => return Ok(Some(chunk)),
-                None => self.ended = true,
-            }
-        }
-        Ok(None)
-    }
 }

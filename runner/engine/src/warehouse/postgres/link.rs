@@ -19,8 +19,8 @@ use errand_model::job::TableName;
 
 /// Time between two cancel requests for one statement: one that comes between two statements is lost.
 const CANCEL_AGAIN: Duration = Duration::from_millis(500);
-/// Cancel requests before the connection is given up.
-const CANCEL_ATTEMPTS: u32 = 20;
+/// How long a statement may go on after the first of them, before the connection is given up.
+const CANCELLATION: Duration = Duration::from_secs(20);
 /// Longest time for a cancel request or a `ROLLBACK`.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -225,18 +225,23 @@ impl Link {
             result = &mut work => return result,
             () = self.cancelled.cancelled() => {}
         }
-        for _ in 0..CANCEL_ATTEMPTS {
-            self.request_cancel().await;
-            match tokio::time::timeout(CANCEL_AGAIN, &mut work).await {
-                // What ended well before the request reached it, a commit above all, is not undone by calling it cancelled.
-                Ok(Ok(done)) => return Ok(done),
-                Ok(Err(problem)) if commits && problem.is_broken => return Err(problem),
-                Ok(Err(problem)) => return Err(Problem { failure: error::cancelled(), ..problem }),
-                Err(_) => {}
+        let asking = async {
+            loop {
+                self.request_cancel().await;
+                tokio::time::sleep(CANCEL_AGAIN).await;
             }
+        };
+        let ended = tokio::select! {
+            ended = tokio::time::timeout(CANCELLATION, &mut work) => ended.ok(),
+            () = asking => None,
+        };
+        match ended {
+            // What ended well before the request reached it, a commit above all, is not undone by calling it cancelled.
+            Some(Ok(done)) => Ok(done),
+            Some(Err(problem)) if commits && problem.is_broken => Err(problem),
+            Some(Err(problem)) => Err(Problem { failure: error::cancelled(), ..problem }),
+            None => Err(Problem { failure: if commits { gone() } else { error::cancelled() }, is_broken: true }),
         }
-        let failure = if commits { gone() } else { error::cancelled() };
-        Err(Problem { failure, is_broken: true })
     }
 
     async fn request_cancel(&self) {

@@ -16,7 +16,7 @@ pub(in crate::warehouse) trait Transport: Send {
     /// As [`Session::describe`].
     async fn describe(&mut self, link: &mut Link, query: &str) -> Result<Vec<TableColumn>, Failure>;
 
-    /// As [`Session::append`], with an extraction as [`Session::append_extracted`].
+    /// As [`Session::append`].
     async fn append(
         &mut self,
         link: &mut Link,
@@ -66,17 +66,13 @@ impl<T: Transport> Session for LinkSession<T> {
         self.link.columns(self.transport.capabilities(), table).await
     }
 
-    async fn append(&mut self, targets: Vec<AppendTarget>, next: NextChunk) -> Result<Vec<u64>, Failure> {
-        self.transport.append(&mut self.link, targets, next, None).await
-    }
-
-    async fn append_extracted(
+    async fn append(
         &mut self,
         targets: Vec<AppendTarget>,
         next: NextChunk,
-        extraction: &dyn Extraction,
+        extraction: Option<&dyn Extraction>,
     ) -> Result<Vec<u64>, Failure> {
-        self.transport.append(&mut self.link, targets, next, Some(extraction)).await
+        self.transport.append(&mut self.link, targets, next, extraction).await
     }
 
     async fn sweep(&mut self) {

@@ -14,7 +14,7 @@ use crate::warehouse::{Session, TableColumn, quote_exact, quote_exact_list};
 /// `Rejected`, naming keys, when rows with the same key differ and nothing says which is newer.
 pub async fn deduplicate(session: &mut dyn Session, staged: &Staged<'_>) -> Result<u64, Failure> {
     let publish = staged.publish;
-    let columns = session.columns(staged.staging).await?.unwrap_or_default();
+    let columns = staged.columns(session).await?;
     for wanted in publish.primary_key.iter().chain(&publish.partition).chain(&publish.cursor) {
         if find(&columns, wanted).is_none() {
             let message = format!("the rows for `{}` have no column `{wanted}`", staged.target);

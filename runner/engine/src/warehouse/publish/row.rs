@@ -39,8 +39,7 @@ impl Tables {
     async fn of(session: &mut dyn Session, staged: &Staged<'_>) -> Result<Self, Failure> {
         let capabilities = session.capabilities();
         let (target, staging) = (capabilities.quote_table(staged.target), capabilities.quote_table(staged.staging));
-        let (columns, known) =
-            (session.columns(staged.staging).await?.unwrap_or_default(), session.columns(staged.target).await?.unwrap_or_default());
+        let (columns, known) = (staged.columns(session).await?, session.columns(staged.target).await?.unwrap_or_default());
         let key = match (&staged.publish.mode, &staged.publish.partition) {
             (Mode::DeleteInsert, Some(partition)) => std::slice::from_ref(partition),
             _ => staged.publish.primary_key.as_slice(),

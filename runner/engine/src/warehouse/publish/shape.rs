@@ -4,8 +4,7 @@ use errand_model::document::step::Mode;
 use errand_model::failure::{Failure, FailureKind};
 use errand_model::value::ColumnType;
 
-use super::{Staged, VALID_FROM, VALID_TO, Way, find};
-use crate::warehouse::ledger::lost_to_another;
+use super::{Staged, VALID_FROM, VALID_TO, Way, find, raced};
 use crate::warehouse::{Session, TableColumn, quote_exact};
 
 /// Makes the target fit the staging table, with DDL.
@@ -18,7 +17,7 @@ pub async fn shape(session: &mut dyn Session, staged: &Staged<'_>) -> Result<(),
         return Ok(());
     }
     let capabilities = session.capabilities();
-    let columns = session.columns(staged.staging).await?.unwrap_or_default();
+    let columns = staged.columns(session).await?;
     let Some(target) = session.columns(staged.target).await? else {
         let mut list: Vec<String> = columns.iter().map(|column| format!("{} {}", quote_exact(&column.name), column.type_name)).collect();
         if staged.publish.mode == Mode::Scd2 {
@@ -26,10 +25,7 @@ pub async fn shape(session: &mut dyn Session, staged: &Staged<'_>) -> Result<(),
             list.extend([VALID_FROM, VALID_TO].map(|name| format!("{name} {moment}")));
         }
         let sql = format!("CREATE TABLE {} ({})", capabilities.quote_table(staged.target), list.join(", "));
-        let Err(failure) = session.execute(&sql).await else { return Ok(()) };
-        // Where DDL belongs to no transaction, another runner may have made it meanwhile: the next attempt finds it.
-        let is_there = !capabilities.transactional_ddl && session.columns(staged.target).await?.is_some();
-        return Err(if is_there { lost_to_another() } else { failure });
+        return session.execute(&sql).await.map(|_| ()).map_err(raced);
     };
     for column in &columns {
         match find(&target, &column.name) {
@@ -39,7 +35,7 @@ pub async fn shape(session: &mut dyn Session, staged: &Staged<'_>) -> Result<(),
             None => {
                 let table = capabilities.quote_table(staged.target);
                 let sql = format!("ALTER TABLE {table} ADD COLUMN {} {}", quote_exact(&column.name), column.type_name);
-                session.execute(&sql).await?;
+                session.execute(&sql).await.map_err(raced)?;
             }
         }
     }

@@ -29,11 +29,6 @@ pub(super) fn type_name(kind: ColumnType) -> String {
     }
 }
 
-/// Held until the transaction ends. There are no locks but those of tables: writers of all loads take turns.
-pub(super) fn fence(_: &str) -> String {
-    "LOCK TABLE _errand.ledger".to_owned()
-}
-
 /// The table that files are copied into: their columns in their order, each of a type that `COPY` takes from Parquet.
 pub(super) fn create_load(columns: &[(String, ColumnType)]) -> String {
     let column = |(at, (_, kind)): (usize, &(String, ColumnType))| {
@@ -222,13 +217,12 @@ mod tests {
 
     #[test]
     fn a_query_is_described_by_an_empty_table() {
-        let texts = [create_describe("SELECT 1 AS a"), described(), drop_describe(), fence("abc")];
+        let texts = [create_describe("SELECT 1 AS a"), described(), drop_describe()];
         insta::assert_snapshot!(texts.join(";\n"), @r"
         CREATE TEMP TABLE _errand_describe AS SELECT * FROM (SELECT 1 AS a
         ) AS q LIMIT 0;
         SELECT attname, format_type(atttypid, atttypmod) FROM pg_attribute WHERE attrelid = '_errand_describe'::regclass AND attnum > 0 AND NOT attisdropped ORDER BY attnum;
-        DROP TABLE IF EXISTS _errand_describe;
-        LOCK TABLE _errand.ledger
+        DROP TABLE IF EXISTS _errand_describe
         ");
         assert!(create_describe("SELECT 1").chars().skip(describe_head()).collect::<String>().starts_with("SELECT 1"));
     }

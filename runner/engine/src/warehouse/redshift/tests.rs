@@ -13,7 +13,7 @@ use errand_model::value::ColumnType;
 use super::{CAPABILITIES, sql};
 use crate::warehouse::ledger::{self, Load, Writer};
 use crate::warehouse::publish::{self, Staged, Way};
-use crate::warehouse::{AppendTarget, Capabilities, NextChunk, PutRows, Session, TableColumn};
+use crate::warehouse::{AppendTarget, Capabilities, Extraction, NextChunk, PutRows, Session, TableColumn};
 
 /// Writes down what it is sent, and knows the tables that it is told of.
 #[derive(Default)]
@@ -70,7 +70,7 @@ impl Session for Recorder {
         Ok(self.tables.get(&table.name).cloned())
     }
 
-    async fn append(&mut self, _: Vec<AppendTarget>, _: NextChunk) -> Result<Vec<u64>, Failure> {
+    async fn append(&mut self, _: Vec<AppendTarget>, _: NextChunk, _: Option<&dyn Extraction>) -> Result<Vec<u64>, Failure> {
         Ok(Vec::new())
     }
 
@@ -226,9 +226,10 @@ async fn the_ledger_is_made_locked_read_and_written() {
     CREATE SCHEMA IF NOT EXISTS _errand;
     CREATE TABLE IF NOT EXISTS _errand.files (target VARCHAR(65535) NOT NULL, path VARCHAR(65535) NOT NULL, bytes BIGINT NOT NULL, digest VARCHAR(65535) NOT NULL, load_id VARCHAR(65535) NOT NULL, rows_read BIGINT NOT NULL, recorded_at VARCHAR(65535) NOT NULL, PRIMARY KEY (target, path, digest));
     CREATE TABLE IF NOT EXISTS _errand.checks (job VARCHAR(65535) NOT NULL, step VARCHAR(65535) NOT NULL, name VARCHAR(65535) NOT NULL, interval_start VARCHAR(65535) NOT NULL, row_count BIGINT NOT NULL, recorded_at VARCHAR(65535) NOT NULL, PRIMARY KEY (job, step, name, interval_start));
+    CREATE TABLE IF NOT EXISTS _errand.turn (holder VARCHAR(65535));
     CREATE TABLE IF NOT EXISTS _errand.ledger (load_id VARCHAR(65535) NOT NULL, job VARCHAR(65535) NOT NULL, step VARCHAR(65535) NOT NULL, interval_start VARCHAR(65535) NOT NULL, interval_end VARCHAR(65535) NOT NULL, target VARCHAR(65535) NOT NULL, inputs VARCHAR(65535) NOT NULL, run_id VARCHAR(65535) NOT NULL, attempt INTEGER NOT NULL, commit_id VARCHAR(65535), rows_read BIGINT NOT NULL, rows_written BIGINT NOT NULL, rows_deduplicated BIGINT NOT NULL, rows_rejected BIGINT NOT NULL, recorded_at VARCHAR(65535) NOT NULL, PRIMARY KEY (load_id));
     BEGIN TRANSACTION;
-    LOCK TABLE _errand.ledger;
+    LOCK TABLE _errand.turn;
     SELECT run_id, recorded_at, rows_read, rows_written, rows_deduplicated, rows_rejected FROM _errand.ledger WHERE load_id = '9c018681387f44c173b2b3d94ec670c8';
     INSERT INTO _errand.ledger VALUES ('9c018681387f44c173b2b3d94ec670c8', 'sales', 'load', '2026-01-05T00:00:00Z', '2026-01-06T00:00:00Z', 'raw.orders', '{"a":"it''s \\\\"}', 'r1', 1, NULL, 3, 3, 0, 0, '2026-01-05T00:00:00Z')
     "#);

@@ -22,8 +22,23 @@ struct Entry {
     url: String,
 }
 
-/// Hands over every row of a query; says how many there were.
+/// Hands over every row of a query; says how many there were. Its files are removed, also after a failure.
 pub(super) async fn read(
+    link: &mut Link,
+    staging: &Staging,
+    directory: &str,
+    query: &str,
+    columns: Vec<TableColumn>,
+    put: PutRows,
+) -> Result<u64, Failure> {
+    let rows = unload(link, staging, directory, query, columns, put).await;
+    if rows.is_err() {
+        unloaded::abandon(&staging.store, directory).await;
+    }
+    rows
+}
+
+async fn unload(
     link: &mut Link,
     staging: &Staging,
     directory: &str,

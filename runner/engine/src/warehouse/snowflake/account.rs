@@ -68,6 +68,12 @@ impl Account {
         })
     }
 
+    /// Database and schema of a login, in quotes.
+    pub(super) fn home(&self) -> String {
+        let capabilities = Self::capabilities();
+        format!("{}.{}", capabilities.quote(&self.database), capabilities.quote(&self.schema))
+    }
+
     /// Whether the server writes results to the stage, as far as it is known.
     pub(super) fn unloads(&self) -> bool {
         !self.unload_refused.load(Ordering::Relaxed)

@@ -20,7 +20,9 @@ const OLD_FOR_TRANSACTION: Duration = Duration::from_secs(10 * 60);
 /// Time for one login, the tries of the client's own included.
 const LOGIN_TIMEOUT: Duration = Duration::from_secs(60);
 const LOGIN_TRIES: u32 = 4;
-/// Longest wait for a lock: the server's own default is twelve hours.
+/// Longest wait for a lock: the server's own default is twelve hours. A transaction that a lost client left open is undone by the server once it
+/// keeps another one waiting and has been idle for five minutes: this wait outlives that.
+/// <https://docs.snowflake.com/en/sql-reference/transactions#aborting-transactions>
 const LOCK_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// A session of the server.
@@ -28,8 +30,10 @@ pub(super) struct Connection {
     pub(super) session: Session,
     /// What the server's records say of its statements.
     pub(super) tag: String,
-    /// Ids of its statements whose outcome is known.
+    /// Ids of its statements whose outcome is known, or which were reads and are of no interest any more.
     pub(super) answered: BTreeSet<String>,
+    /// Whether all its statements carry the tag: none of them may have set another one.
+    pub(super) is_tag_kept: bool,
     age: Stopwatch,
 }
 
@@ -51,7 +55,7 @@ impl Connection {
                 () = cancelled.cancelled() => return Err(error::cancelled()),
             };
             let (again, failure) = match answer {
-                Ok(Ok(session)) => return Ok(Self { session, tag, answered: BTreeSet::new(), age }),
+                Ok(Ok(session)) => return Ok(Self { session, tag, answered: BTreeSet::new(), is_tag_kept: true, age }),
                 Ok(Err(error)) => error::login_trouble(&error, &who),
                 Err(_) => (true, error::unreachable(&format!("no answer to the login at `{endpoint}` in {} s", LOGIN_TIMEOUT.as_secs()))),
             };
@@ -64,9 +68,14 @@ impl Connection {
         }
     }
 
+    /// Time since its login began.
+    pub(super) fn age(&self) -> Duration {
+        self.age.elapsed()
+    }
+
     /// Whether a statement should start in a new session.
     pub(super) fn is_old(&self, begins: bool) -> bool {
-        self.age.elapsed() > if begins { OLD_FOR_TRANSACTION } else { OLD }
+        self.age() > if begins { OLD_FOR_TRANSACTION } else { OLD }
     }
 }
 
@@ -104,6 +113,7 @@ fn parameters(tag: &str, statement_timeout: Option<Duration>) -> HashMap<String,
         ("TIMEZONE", json!("UTC")),
         ("QUERY_TAG", json!(tag)),
         ("AUTOCOMMIT", json!(true)),
+        // A statement whose answer is lost is followed to its end: the server must not end it five minutes after the line broke.
         ("ABORT_DETACHED_QUERY", json!(false)),
         ("CLIENT_SESSION_KEEP_ALIVE", json!(false)),
         ("LOCK_TIMEOUT", json!(seconds(lock).max(1))),

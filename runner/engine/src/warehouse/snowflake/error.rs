@@ -3,6 +3,7 @@
 mod code;
 
 use std::error::Error as _;
+use std::time::Duration;
 
 use errand_model::failure::{Failure, FailureKind};
 use snowflake_connector_rs::{Error, ErrorKind};
@@ -49,6 +50,9 @@ pub(super) struct Who<'a> {
 /// Codes of a session that is over: its token not valid (390104), the session gone (390111) or expired (390112), its master token not
 /// found (390113), expired (390114) or not valid (390115), the id token expired (390110).
 const EXPIRED: [&str; 7] = ["390104", "390110", "390111", "390112", "390113", "390114", "390115"];
+
+/// A session that ended this long after its login ended because of that: a login lasts an hour, and the client cannot renew it.
+const LIFE: Duration = Duration::from_secs(55 * 60);
 
 /// Characters of what a server answered.
 const LONGEST: usize = 300;
@@ -177,6 +181,22 @@ pub(super) fn lost(why: &str, query_id: Option<&str>) -> Failure {
         .help("what was not committed is undone; errand reads its ledger before it repeats anything")
 }
 
+/// A session that is over took its open transaction along, `age` after its login. One that lived for as long as a login lasts would end in the
+/// same way at the next attempt.
+pub(super) fn ended(age: Duration, why: &str, query_id: Option<&str>) -> Failure {
+    if age < LIFE {
+        return lost(why, query_id);
+    }
+    let message = format!(
+        "the transaction was undone: a login to Snowflake lasts an hour, and its session ended after {} minutes",
+        age.as_secs() / 60
+    );
+    Failure::new(FailureKind::Permanent, "warehouse::session_too_short", message).help(
+        "do the work in less time: smaller statements, fewer of them in one step, a larger `compute_warehouse`; or say `transaction: false`, and \
+         each statement commits by itself",
+    )
+}
+
 pub(super) fn unreachable(why: &str) -> Failure {
     Failure::new(FailureKind::Transient, "warehouse::unreachable", format!("Snowflake cannot be reached: {why}")).help(REACH)
 }
@@ -236,6 +256,15 @@ mod tests {
         LINE 2: 	from x
                 	^
         ");
+    }
+
+    #[test]
+    fn a_transaction_that_outlives_its_login_is_not_tried_again() {
+        let ended = |minutes: u64| ended(Duration::from_secs(60 * minutes), "the session ended inside the transaction", None);
+        assert_eq!((ended(54).kind, ended(54).code.as_str()), (FailureKind::Transient, "warehouse::connection_lost"));
+        let failure = ended(60);
+        assert_eq!((failure.kind, failure.code.as_str()), (FailureKind::Permanent, "warehouse::session_too_short"));
+        assert!(failure.message.ends_with("after 60 minutes") && failure.help.is_some_and(|help| help.contains("transaction: false")));
     }
 
     #[test]

@@ -10,11 +10,18 @@ use std::time::Duration;
 use errand_model::failure::Failure;
 use snowflake_connector_rs::{QueryOptions, ResultCursor, Session};
 
+use super::statement::skip;
 use super::{error, result};
 use errand_model::report::UsageReport;
 
 /// The records are small: an answer takes seconds.
 const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Characters of a statement that are compared with the records.
+const COMPARED: usize = 2000;
+
+/// What the records show in the place of a secret.
+const HIDDEN: &str = "****";
 
 /// The records reach back for seven days; a range that begins before them is an error.
 const SEVEN_DAYS: u64 = 7 * 24 * 3600 - 60;
@@ -65,20 +72,31 @@ impl Entry {
 pub(super) enum Wanted<'a> {
     /// The one with this id.
     Id(&'a str),
-    /// The last one with this tag that is none of these, which are answered.
-    LastOf(&'a str, &'a BTreeSet<String>),
+    /// The last one of a session that has this text and is none of those that are answered.
+    LastOf { tag: &'a str, answered: &'a BTreeSet<String>, sql: &'a str },
 }
 
-/// Looks a statement up; `None` when the records do not hold it.
+/// What the records hold.
+#[derive(Debug)]
+pub(super) enum Found {
+    /// The statement.
+    Entry(Entry),
+    /// Not the statement, but another one of its session that nobody answered: an older one, or it is shown with another text.
+    Another,
+    /// Nothing.
+    Nothing,
+}
+
+/// Looks a statement up.
 ///
 /// # Errors
 ///
 /// When the records cannot be read, by this role or at all.
-pub(super) async fn find(session: &Session, wanted: Wanted<'_>) -> Result<Option<Entry>, String> {
+pub(super) async fn find(session: &Session, wanted: Wanted<'_>) -> Result<Found, String> {
     let mut cursor = ask(session, &find_sql(wanted)).await.map_err(|problem| problem.to_string())?;
     let names: Vec<String> = cursor.schema().columns().iter().map(|column| column.name().to_ascii_uppercase()).collect();
     let at = |name: &str| names.iter().position(|known| known == name);
-    let (Some(id), Some(status)) = (at("QUERY_ID"), at("EXECUTION_STATUS")) else {
+    let (Some(id), Some(status), Some(sent)) = (at("QUERY_ID"), at("EXECUTION_STATUS"), at("QUERY_TEXT")) else {
         return Err("the records have other columns".to_owned());
     };
     let mut rows = Vec::new();
@@ -86,17 +104,37 @@ pub(super) async fn find(session: &Session, wanted: Wanted<'_>) -> Result<Option
         result::table_texts(&table, usize::MAX, &mut rows).map_err(|problem| problem.to_string())?;
     }
     let text = |row: &[Option<String>], at: Option<usize>| at.and_then(|at| row.get(at)).cloned().flatten().unwrap_or_default();
-    let is_wanted = |row: &&Vec<Option<String>>| match wanted {
+    rows.retain(|row| match wanted {
         Wanted::Id(wanted) => text(row, Some(id)) == wanted,
-        Wanted::LastOf(_, answered) => !answered.contains(&text(row, Some(id))),
+        Wanted::LastOf { answered, .. } => !answered.contains(&text(row, Some(id))),
+    });
+    let is_it = |row: &&Vec<Option<String>>| match wanted {
+        Wanted::Id(_) => true,
+        Wanted::LastOf { sql, .. } => is_text_of(&text(row, Some(sent)), sql),
     };
-    Ok(rows.iter().find(is_wanted).map(|row| Entry {
+    let Some(row) = rows.iter().find(is_it) else {
+        return Ok(if rows.is_empty() { Found::Nothing } else { Found::Another });
+    };
+    Ok(Found::Entry(Entry {
         query_id: text(row, Some(id)),
         status: text(row, Some(status)),
         error_code: text(row, at("ERROR_CODE")),
         error_message: text(row, at("ERROR_MESSAGE")),
         rows: text(row, at("ROWS_PRODUCED")).parse().unwrap_or(0),
     }))
+}
+
+/// Whether the records show the statement `sql` so: without the comments before it, cut, and without its secrets.
+fn is_text_of(shown: &str, sql: &str) -> bool {
+    let plain = |text: &str| {
+        let words = skip(text).split_whitespace().collect::<Vec<_>>().join(" ");
+        words.trim_end_matches([';', ' ']).to_owned()
+    };
+    let cut: String = shown.chars().take(COMPARED).collect();
+    let head = cut.split(HIDDEN).next().unwrap_or_default();
+    let is_whole = head.len() == shown.len() && shown.chars().count() < COMPARED;
+    let (sent, head) = (plain(sql), plain(head));
+    if is_whole { sent == head } else { sent.starts_with(&head) }
 }
 
 /// The result of a statement that another session ran.
@@ -106,6 +144,12 @@ pub(super) async fn find(session: &Session, wanted: Wanted<'_>) -> Result<Option
 /// When it is gone, or was never there.
 pub(super) async fn result(session: &Session, query_id: &str) -> Result<ResultCursor, snowflake_connector_rs::Error> {
     ask(session, &result_sql(query_id)).await
+}
+
+/// The tag of a statement; none when the records do not hold it, or cannot be read.
+pub(super) async fn tag(session: &Session, query_id: &str) -> Option<String> {
+    let cursor = ask(session, &tag_sql(query_id)).await.ok()?;
+    result::texts(cursor, 1).await.ok()?.into_iter().flatten().flatten().next()
 }
 
 /// Ends a statement by its id.
@@ -155,11 +199,18 @@ async fn ask(session: &Session, sql: &str) -> Result<ResultCursor, snowflake_con
 fn find_sql(wanted: Wanted<'_>) -> String {
     let condition = match wanted {
         Wanted::Id(id) => format!("QUERY_ID = {}", quote(id)),
-        Wanted::LastOf(tag, _) => format!("QUERY_TAG = {}", quote(tag)),
+        Wanted::LastOf { tag, .. } => format!("QUERY_TAG = {}", quote(tag)),
     };
     format!(
-        "SELECT QUERY_ID, EXECUTION_STATUS, ERROR_CODE, ERROR_MESSAGE, ROWS_PRODUCED \
+        "SELECT QUERY_ID, EXECUTION_STATUS, ERROR_CODE, ERROR_MESSAGE, ROWS_PRODUCED, LEFT(QUERY_TEXT, {COMPARED}) AS QUERY_TEXT \
          FROM TABLE(INFORMATION_SCHEMA.QUERY_HISTORY_BY_USER(RESULT_LIMIT => 10000)) WHERE {condition} ORDER BY START_TIME DESC LIMIT 100"
+    )
+}
+
+fn tag_sql(query_id: &str) -> String {
+    format!(
+        "SELECT QUERY_TAG FROM TABLE(INFORMATION_SCHEMA.QUERY_HISTORY_BY_USER(RESULT_LIMIT => 10000)) WHERE QUERY_ID = {}",
+        quote(query_id)
     )
 }
 
@@ -194,15 +245,37 @@ mod tests {
     #[test]
     fn the_records_are_asked_by_id_or_by_tag() {
         insta::assert_snapshot!(
-            [find_sql(Wanted::Id("01b")), find_sql(Wanted::LastOf(r#"{"errand":{"job":"o'b\n"}}"#, &BTreeSet::new())), result_sql("01b"), usage_sql(&["a".into(), "b".into()], 90)]
+            [find_sql(Wanted::Id("01b")), find_sql(Wanted::LastOf { tag: r#"{"errand":{"job":"o'b\n"}}"#, answered: &BTreeSet::new(), sql: "" }), result_sql("01b"), usage_sql(&["a".into(), "b".into()], 90)]
                 .join("\n"),
             @r#"
-        SELECT QUERY_ID, EXECUTION_STATUS, ERROR_CODE, ERROR_MESSAGE, ROWS_PRODUCED FROM TABLE(INFORMATION_SCHEMA.QUERY_HISTORY_BY_USER(RESULT_LIMIT => 10000)) WHERE QUERY_ID = '01b' ORDER BY START_TIME DESC LIMIT 100
-        SELECT QUERY_ID, EXECUTION_STATUS, ERROR_CODE, ERROR_MESSAGE, ROWS_PRODUCED FROM TABLE(INFORMATION_SCHEMA.QUERY_HISTORY_BY_USER(RESULT_LIMIT => 10000)) WHERE QUERY_TAG = '{"errand":{"job":"o''b\\n"}}' ORDER BY START_TIME DESC LIMIT 100
+        SELECT QUERY_ID, EXECUTION_STATUS, ERROR_CODE, ERROR_MESSAGE, ROWS_PRODUCED, LEFT(QUERY_TEXT, 2000) AS QUERY_TEXT FROM TABLE(INFORMATION_SCHEMA.QUERY_HISTORY_BY_USER(RESULT_LIMIT => 10000)) WHERE QUERY_ID = '01b' ORDER BY START_TIME DESC LIMIT 100
+        SELECT QUERY_ID, EXECUTION_STATUS, ERROR_CODE, ERROR_MESSAGE, ROWS_PRODUCED, LEFT(QUERY_TEXT, 2000) AS QUERY_TEXT FROM TABLE(INFORMATION_SCHEMA.QUERY_HISTORY_BY_USER(RESULT_LIMIT => 10000)) WHERE QUERY_TAG = '{"errand":{"job":"o''b\\n"}}' ORDER BY START_TIME DESC LIMIT 100
         SELECT * FROM TABLE(RESULT_SCAN('01b'))
         SELECT SUM(BYTES_SCANNED) AS BYTES_SCANNED, SUM(CREDITS_USED_CLOUD_SERVICES) AS CREDITS_CLOUD_SERVICES, SUM(EXECUTION_TIME * DECODE(UPPER(WAREHOUSE_SIZE), 'X-SMALL', 1, 'SMALL', 2, 'MEDIUM', 4, 'LARGE', 8, 'X-LARGE', 16, '2X-LARGE', 32, '3X-LARGE', 64, '4X-LARGE', 128, '5X-LARGE', 256, '6X-LARGE', 512, 0) / 3600000) AS CREDITS_COMPUTE FROM TABLE(INFORMATION_SCHEMA.QUERY_HISTORY_BY_USER(END_TIME_RANGE_START => DATEADD('second', -90, CURRENT_TIMESTAMP()), RESULT_LIMIT => 10000)) WHERE QUERY_TAG IN ('a', 'b')
         "#
         );
+    }
+
+    #[test]
+    fn a_statement_is_known_by_its_text_as_the_records_show_it() {
+        for (shown, sql) in [
+            ("COMMIT", "COMMIT"),
+            ("insert into t\nselect 1", "-- a note\n/* another */ insert into t\nselect 1;"),
+            ("select 1", "select  1 ;"),
+            (
+                "copy into t from 's3://b' credentials = (aws_secret_key = '****')",
+                "copy into t from 's3://b' credentials = (aws_secret_key = 'x') force = true",
+            ),
+        ] {
+            assert!(is_text_of(shown, sql), "{shown} {sql}");
+        }
+        let long = format!("insert into t select '{}'", "a".repeat(3000));
+        assert!(is_text_of(&long[..2000], &long) && is_text_of(&long, &long));
+        for (shown, sql) in [("select 1", "COMMIT"), ("insert into t select 1", "insert into t select 12"), ("", "COMMIT"), ("COMMIT", "")]
+        {
+            assert!(!is_text_of(shown, sql), "{shown} {sql}");
+        }
+        assert!(!is_text_of(&long[..2000], &long.replace("into t", "into u")));
     }
 
     #[test]

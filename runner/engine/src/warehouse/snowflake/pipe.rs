@@ -118,6 +118,9 @@ fn history(database: &str, pipe: &Pipe, files: &[String]) -> String {
 }
 
 /// Whether a row of the history, which names a stage's URL and a path under it, speaks of a file.
+///
+/// The path is relative to that URL: <https://docs.snowflake.com/en/user-guide/data-load-snowpipe-rest-apis>. One that began again at the bucket would
+/// be the name of two files, `p/x.csv` of `s3://b/p/x.csv` and of `s3://b/p/p/x.csv`, and one of them might not be loaded.
 fn is_file(url: &str, place: &str, file: &str) -> bool {
     let (place, file) = (place.trim_start_matches("file://").trim_end_matches('/'), file.trim_start_matches('/'));
     if file.is_empty() {
@@ -220,6 +223,12 @@ mod tests {
             ("s3://b/p/a/x.csv", "s3://b/p/", "b/x.csv", false),
             ("s3://b/p/a/xx.csv", "s3://b/p/", "x.csv", false),
             ("s3://b/p/a/x.csv", "s3://c/p/", "a/x.csv", false),
+            // As the documents show them, a slash at either side or at both.
+            ("s3://mybucket/orders/2026/10/03/o.json.gz", "s3://mybucket/orders/", "2026/10/03/o.json.gz", true),
+            ("s3://mybucket/mypath/o.csv.gz", "s3://mybucket/mypath", "/o.csv.gz", true),
+            ("s3://mybucket/mypath/o.csv.gz", "s3://mybucket/", "mypath/o.csv.gz", true),
+            ("s3://b/p/p/x.csv", "s3://b/p/", "p/x.csv", true),
+            ("s3://b/p/x.csv", "s3://b/p/", "p/x.csv", false),
             ("/data/lake/x.csv", "file:///data/", "lake/x.csv", true),
             ("s3://b/p/x.csv", "", "", false),
         ] {

@@ -3,6 +3,8 @@
 //! A statement is sent again only when it is known that the server never took it, or when it changes nothing. An outcome that nobody told
 //! is looked up in the server's records from a session of its own; until it is known, nothing is repeated.
 
+mod lost;
+
 use std::pin::pin;
 use std::time::Duration;
 
@@ -13,7 +15,8 @@ use tokio_util::sync::CancellationToken;
 use super::account::Account;
 use super::connection::{Connection, pause};
 use super::error::{self, Cut, Trouble};
-use super::history::{self, Entry, State, Wanted};
+use super::history::{self, Entry, Found, State, Wanted};
+use super::lock::Holder;
 use super::result;
 use super::statement::{self, Class, Leaves};
 use crate::clock::{Clock, Stopwatch};
@@ -23,8 +26,6 @@ use crate::warehouse::Purpose;
 const MARGIN: Duration = Duration::from_secs(20);
 /// Without a limit: longer than any statement may run.
 const FOREVER: Duration = Duration::from_secs(8 * 24 * 3600);
-/// How often one statement is sent at most.
-const TRIES: u32 = 4;
 /// When the records are first asked about a statement that runs on, and how often after that.
 const FIRST_LOOK: Duration = Duration::from_secs(15);
 const NEXT_LOOK: Duration = Duration::from_secs(30);
@@ -33,8 +34,9 @@ const GRACE: Duration = Duration::from_secs(10);
 /// Time for an abort, and for the statement to end after it.
 const ABORT: Duration = Duration::from_secs(8);
 const ABORT_PAUSE: Duration = Duration::from_millis(500);
-/// How long the records may take to show a statement that the server took.
-const LOOKS_FOR_ABSENCE: u32 = 4;
+
+/// What is said of a transaction whose session is gone.
+const ENDED: &str = "the session ended inside the transaction";
 
 /// What became of a statement that ended well.
 pub(super) struct Answer {
@@ -97,12 +99,22 @@ impl Runner {
             }
             tries += 1;
             self.ready(class == Class::Begin, cancelled).await?;
+            if let Some(connection) = &mut self.connection {
+                connection.is_tag_kept &= !statement::may_set_tag(sql);
+            }
             let outcome = match self.submit(sql, cancelled).await {
                 Ok(cursor) => Ok(Some(Answer { query_id: cursor.query_id().to_owned(), cursor: Some(cursor), rows: 0 })),
                 Err(trouble) => self.decide(trouble, class, sql, tries, cancelled).await,
             };
-            if let Some(answer) = outcome.map_err(|failure| self.of_commit(failure, class))? {
-                self.leaves = self.leaves.after(sql, &Account::capabilities().quote(&self.account.schema));
+            let outcome = match outcome {
+                Err(failure) => {
+                    let failure = self.blamed(failure).await;
+                    return Err(self.of_commit(failure, class));
+                }
+                Ok(answer) => answer,
+            };
+            if let Some(answer) = outcome {
+                self.leaves = self.leaves.after(sql, &self.account.home());
                 match class {
                     Class::Begin => self.in_transaction = true,
                     Class::Commit | Class::Rollback => self.in_transaction = false,
@@ -156,6 +168,32 @@ impl Runner {
         }
     }
 
+    /// Back to the database and schema of the login, and to its role where the connection names one.
+    pub(super) async fn go_home(&mut self, cancelled: &CancellationToken) -> Result<(), Failure> {
+        if self.leaves == Leaves::More
+            && let Some(role) = &self.account.role
+        {
+            let back = format!("USE ROLE {}", Account::capabilities().quote(role));
+            self.run(&back, cancelled).await?;
+        }
+        if self.leaves != Leaves::Nothing {
+            let back = format!("USE SCHEMA {}", self.account.home());
+            self.run(&back, cancelled).await?;
+        }
+        Ok(())
+    }
+
+    /// A lock that was waited for in vain: the help says whose it is, as far as the records tell.
+    async fn blamed(&self, failure: Failure) -> Failure {
+        let Some(holder) = Holder::of(&failure) else { return failure };
+        let asked = async {
+            let companion = self.companion(&CancellationToken::new()).await.ok()?;
+            history::tag(&companion.session, holder.statement()).await
+        };
+        let tag = tokio::time::timeout(MARGIN, asked).await.ok().flatten();
+        failure.help(holder.help(tag.as_deref()))
+    }
+
     /// A session for questions to the records, apart from the one that works.
     pub(super) async fn companion(&self, cancelled: &CancellationToken) -> Result<Connection, Failure> {
         Connection::open(&self.account, &self.purpose, cancelled).await
@@ -164,6 +202,11 @@ impl Runner {
     /// Sees to it that there is a session with time left. Inside a transaction there is one already, and one in which statements left
     /// something is not replaced: the author's next statement may mean another table in another session.
     async fn ready(&mut self, begins: bool, cancelled: &CancellationToken) -> Result<(), Failure> {
+        if self.in_transaction && self.connection.is_none() {
+            // Another session would commit each statement by itself.
+            self.in_transaction = false;
+            return Err(error::lost(ENDED, None));
+        }
         let is_bound = self.leaves != Leaves::Nothing;
         if is_bound && self.connection.is_none() {
             self.leaves = Leaves::Nothing;
@@ -202,7 +245,7 @@ impl Runner {
         let mut execution = pin!(handle.execute());
         let answer = tokio::select! {
             answer = &mut execution => answer,
-            entry = self.watch(connection) => {
+            entry = self.watch(connection, sql) => {
                 return Err(Trouble::Unknown { query_id: Some(entry.query_id), cut: Cut::Line, why: "the answer did not come".to_owned() });
             }
             () = cancelled.cancelled() => {
@@ -244,14 +287,15 @@ impl Runner {
     }
 
     /// Follows a statement that runs on: its id is logged, and its end noticed though no answer comes.
-    async fn watch(&self, connection: &Connection) -> Entry {
+    async fn watch(&self, connection: &Connection, sql: &str) -> Entry {
         tokio::time::sleep(FIRST_LOOK).await;
         // Without the records there is nothing to follow: the deadline of the statement decides.
         let Ok(companion) = self.companion(&CancellationToken::new()).await else { return std::future::pending().await };
         let (mut logged, mut ended) = (false, false);
         loop {
-            match history::find(&companion.session, Wanted::LastOf(&connection.tag, &connection.answered)).await {
-                Ok(Some(entry)) => {
+            let wanted = Wanted::LastOf { tag: &connection.tag, answered: &connection.answered, sql };
+            match history::find(&companion.session, wanted).await {
+                Ok(Found::Entry(entry)) => {
                     if !logged {
                         logged = true;
                         tracing::info!(query_id = entry.query_id, "statement runs on");
@@ -265,7 +309,7 @@ impl Runner {
                         continue;
                     }
                 }
-                Ok(None) => {}
+                Ok(Found::Another | Found::Nothing) => {}
                 Err(problem) => {
                     tracing::debug!(error = %problem, "query history cannot be read");
                     return std::future::pending().await;
@@ -274,151 +318,4 @@ impl Runner {
             tokio::time::sleep(NEXT_LOOK).await;
         }
     }
-
-    /// What to do about a statement without a result: `None` sends it again.
-    async fn decide(
-        &mut self,
-        trouble: Trouble,
-        class: Class,
-        sql: &str,
-        tries: u32,
-        cancelled: &CancellationToken,
-    ) -> Result<Option<Answer>, Failure> {
-        match trouble {
-            Trouble::Failed(failure) => Err(failure),
-            Trouble::Expired => {
-                self.connection = None;
-                if std::mem::take(&mut self.in_transaction) {
-                    return Err(error::lost("the session ended inside the transaction", None));
-                }
-                if tries < TRIES { Ok(None) } else { Err(error::unreachable("every new session ended at once")) }
-            }
-            Trouble::Unsent(_) if tries < TRIES => Ok(None),
-            Trouble::Unsent(why) => {
-                self.connection = None;
-                Err(if std::mem::take(&mut self.in_transaction) { error::lost(&why, None) } else { error::unreachable(&why) })
-            }
-            Trouble::Unknown { query_id, cut, why } => {
-                tracing::warn!(query_id, why, "outcome of a statement is not known, it is looked up");
-                let outcome = self.follow(query_id.as_deref(), cancelled).await?;
-                self.conclude(outcome, &Loss { query_id, cut, why, class, again: tries < TRIES }, sql)
-            }
-        }
-    }
-
-    fn conclude(&mut self, outcome: Outcome, loss: &Loss, sql: &str) -> Result<Option<Answer>, Failure> {
-        let session_is_over = loss.cut == Cut::Session;
-        if session_is_over {
-            self.connection = None;
-        }
-        // A commit or a rollback that was done leaves nothing behind in the session.
-        let ends_transaction = matches!(loss.class, Class::Commit | Class::Rollback);
-        let transaction_is_gone = session_is_over && self.in_transaction && !ends_transaction;
-        match outcome {
-            Outcome::Done(answer) if !transaction_is_gone => Ok(Some(answer)),
-            Outcome::Failed(entry) if !transaction_is_gone => {
-                self.answered(&entry.query_id);
-                Err(entry.failure(sql))
-            }
-            // One that has an id was taken: records that do not show it are late, or hide it from this role.
-            Outcome::Absent if loss.again && loss.query_id.is_none() && !transaction_is_gone => Ok(None),
-            Outcome::Absent | Outcome::Unknown
-                if loss.again && !transaction_is_gone && loss.class == Class::Read && loss.cut != Cut::Deadline =>
-            {
-                Ok(None)
-            }
-            Outcome::Absent | Outcome::Unknown
-                if loss.cut == Cut::Deadline && (self.in_transaction || loss.class == Class::Read) && !ends_transaction =>
-            {
-                let message = format!("{} (query {})", loss.why, loss.query_id.as_deref().unwrap_or("unknown"));
-                Err(Failure::new(FailureKind::Timeout, "warehouse::statement_timeout", message)
-                    .help("give the step more time with `timeout`, or the work a larger warehouse"))
-            }
-            _ => {
-                // The session outlives a connection: its open transaction holds locks until it is undone there.
-                if session_is_over || ends_transaction || !self.in_transaction {
-                    self.connection = None;
-                    self.in_transaction = false;
-                }
-                Err(error::lost(&loss.why, loss.query_id.as_deref()))
-            }
-        }
-    }
-
-    /// Finds out what became of a statement, from a fresh session; waits until it has ended.
-    async fn follow(&self, query_id: Option<&str>, cancelled: &CancellationToken) -> Result<Outcome, Failure> {
-        let companion = match self.companion(cancelled).await {
-            Ok(companion) => companion,
-            Err(failure) if failure.kind == FailureKind::Cancelled => return Err(failure),
-            Err(_) => return Ok(Outcome::Unknown),
-        };
-        let wanted = match (query_id, &self.connection) {
-            (Some(id), _) => Wanted::Id(id),
-            (None, Some(connection)) => Wanted::LastOf(&connection.tag, &connection.answered),
-            (None, None) => return Ok(Outcome::Unknown),
-        };
-        let (mut missing, mut looks) = (0, 0);
-        loop {
-            looks += 1;
-            let found = tokio::select! {
-                found = history::find(&companion.session, wanted) => found,
-                () = cancelled.cancelled() => return Err(error::cancelled()),
-            };
-            let entry = match found {
-                Ok(entry) => entry,
-                Err(problem) => {
-                    tracing::debug!(error = %problem, "query history cannot be read");
-                    return Ok(self.by_result(&companion, query_id).await);
-                }
-            };
-            match entry {
-                None if missing == LOOKS_FOR_ABSENCE => return Ok(Outcome::Absent),
-                None => missing += 1,
-                Some(entry) => match entry.state() {
-                    State::Failed => return Ok(Outcome::Failed(entry)),
-                    State::Done => {
-                        let cursor = history::result(&companion.session, &entry.query_id).await.ok();
-                        return Ok(Outcome::Done(Answer { cursor, rows: entry.rows(), query_id: entry.query_id }));
-                    }
-                    State::Running => {
-                        missing = 0;
-                        tracing::info!(query_id = entry.query_id, looks, "statement runs on");
-                        if pause(looks, cancelled).await.is_err() {
-                            history::cancel(&companion.session, &entry.query_id).await.map_err(|_| error::cancelled())?;
-                            return Err(error::cancelled());
-                        }
-                        continue;
-                    }
-                },
-            }
-            pause(looks, cancelled).await?;
-        }
-    }
-
-    /// Without the records, a result that is there says that its statement ended well.
-    async fn by_result(&self, companion: &Connection, query_id: Option<&str>) -> Outcome {
-        let Some(query_id) = query_id else { return Outcome::Unknown };
-        match history::result(&companion.session, query_id).await {
-            Ok(cursor) => Outcome::Done(Answer { cursor: Some(cursor), rows: 0, query_id: query_id.to_owned() }),
-            Err(_) => Outcome::Unknown,
-        }
-    }
-}
-
-/// What the records say of a statement.
-enum Outcome {
-    Done(Answer),
-    Failed(Entry),
-    /// The server never took it.
-    Absent,
-    Unknown,
-}
-
-/// A statement whose answer was lost.
-struct Loss {
-    query_id: Option<String>,
-    cut: Cut,
-    why: String,
-    class: Class,
-    again: bool,
 }

@@ -69,17 +69,13 @@ impl Session for SnowflakeSession {
         Ok(Some(rows.into_iter().map(column).collect()))
     }
 
-    async fn append(&mut self, targets: Vec<AppendTarget>, next: NextChunk) -> Result<Vec<u64>, Failure> {
-        load::append(&mut self.runner, &targets, next, None, &self.cancelled).await
-    }
-
-    async fn append_extracted(
+    async fn append(
         &mut self,
         targets: Vec<AppendTarget>,
         next: NextChunk,
-        extraction: &dyn Extraction,
+        extraction: Option<&dyn Extraction>,
     ) -> Result<Vec<u64>, Failure> {
-        load::append(&mut self.runner, &targets, next, Some(extraction), &self.cancelled).await
+        load::append(&mut self.runner, &targets, next, extraction, &self.cancelled).await
     }
 
     async fn sweep(&mut self) {
@@ -92,6 +88,10 @@ impl Session for SnowflakeSession {
 
     async fn rollback(&mut self) -> Result<(), Failure> {
         self.runner.rollback().await
+    }
+
+    async fn go_home(&mut self) -> Result<(), Failure> {
+        self.runner.go_home(&self.cancelled).await
     }
 
     fn pipes(&mut self) -> Option<&mut dyn Pipes> {

@@ -30,7 +30,7 @@ pub(super) enum Leaves {
 }
 
 impl Leaves {
-    /// What is left once `sql` has ended well; `home` is the schema of the login, in quotes.
+    /// What is left once `sql` has ended well; `home` is the database and schema of the login, in quotes.
     pub(super) fn after(self, sql: &str, home: &str) -> Self {
         let mut rest = skip(sql);
         match word(&mut rest).as_str() {
@@ -85,8 +85,21 @@ pub(super) fn classify(sql: &str) -> Result<Class, Failure> {
     })
 }
 
+/// Whether a statement may set another query tag, by itself or by what it calls.
+pub(super) fn may_set_tag(sql: &str) -> bool {
+    let mut rest = skip(sql);
+    match word(&mut rest).as_str() {
+        "ALTER" => word(&mut rest) == "SESSION",
+        "UNSET" | "CALL" | "EXECUTE" | "DECLARE" => true,
+        "BEGIN" => classify(sql) == Ok(Class::Write),
+        // `WITH name AS PROCEDURE ... CALL name()`.
+        "WITH" => rest.to_ascii_uppercase().contains("PROCEDURE"),
+        _ => false,
+    }
+}
+
 /// The text from its first word on.
-fn skip(mut sql: &str) -> &str {
+pub(super) fn skip(mut sql: &str) -> &str {
     loop {
         sql = sql.trim_start();
         if sql.starts_with("--") || sql.starts_with("//") {
@@ -133,7 +146,7 @@ mod tests {
 
     #[test]
     fn what_stays_in_a_session_is_known() {
-        let left = |statements: &[&str]| statements.iter().fold(Leaves::Nothing, |left, sql| left.after(sql, "\"PUBLIC\""));
+        let left = |statements: &[&str]| statements.iter().fold(Leaves::Nothing, |left, sql| left.after(sql, "\"D\".\"PUBLIC\""));
         for sql in [
             "use schema other",
             "-- a\nSET x = 1",
@@ -141,7 +154,7 @@ mod tests {
             "alter session set timezone = 'UTC'",
             "create or replace temp table t (a int)",
         ] {
-            assert_eq!(left(&[sql, "use schema \"PUBLIC\""]), Leaves::More, "{sql}");
+            assert_eq!(left(&[sql, "use schema \"D\".\"PUBLIC\""]), Leaves::More, "{sql}");
         }
         for sql in
             ["select 1", "create table t (a int)", "create or replace transient table t (a int)", "alter table t add column b int", ""]
@@ -149,8 +162,30 @@ mod tests {
             assert_eq!(left(&[sql]), Leaves::Nothing, "{sql}");
         }
         assert_eq!(left(&["create schema if not exists x"]), Leaves::Place);
-        assert_eq!(left(&["CREATE SCHEMA IF NOT EXISTS \"X\"", "USE SCHEMA \"PUBLIC\""]), Leaves::Nothing);
+        assert_eq!(left(&["CREATE SCHEMA IF NOT EXISTS \"X\"", "USE SCHEMA \"D\".\"PUBLIC\""]), Leaves::Nothing);
+        assert_eq!(left(&["CREATE DATABASE \"X\"", "USE SCHEMA \"PUBLIC\""]), Leaves::More, "the new database has one of that name");
         assert_eq!(left(&["create schema x", "use schema y"]), Leaves::More);
+    }
+
+    #[test]
+    fn what_may_set_another_tag_is_known() {
+        for sql in [
+            "alter session set query_tag = 'finance'",
+            "-- a\nALTER SESSION UNSET QUERY_TAG",
+            "unset x",
+            "call p()",
+            "execute immediate $$ begin return 1; end $$",
+            "begin\n let x := 1; return x; end",
+            "declare x int; begin return 1; end",
+            "with p as procedure () returns int language sql as $$ begin return 1; end $$ call p()",
+        ] {
+            assert!(may_set_tag(sql), "{sql}");
+        }
+        for sql in
+            ["begin", "BEGIN TRANSACTION", "alter table t add column a int", "with x as (select 1) select * from x", "use schema s", ""]
+        {
+            assert!(!may_set_tag(sql), "{sql}");
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::run::{Answer, Runner};
 use super::{copy, error, result};
+use crate::store::Store;
 use crate::warehouse::{PutRows, TableColumn, unloaded};
 
 /// Hands over every row of a query.
@@ -18,28 +19,47 @@ pub(super) async fn read(runner: &mut Runner, query: &str, put: PutRows, cancell
         let columns = runner.describe(query, cancelled).await?;
         if are_distinct(&columns) {
             let path = format!("unload/{}-{:016x}", runner.purpose.run_id, fastrand::u64(..));
-            match runner.run(&copy::into_stage(&stage, &path, query, &columns), cancelled).await {
+            let copied = runner.run(&copy::into_stage(&stage, &path, query, &columns), cancelled).await;
+            let failure = match copied {
                 Ok(answer) => {
-                    let expected = counted(runner, answer, cancelled).await?;
-                    let entries = store.cancelled_by(cancelled.clone()).list(&format!("{path}/**")).await?;
-                    let rows = unloaded::hand_over(&store, (entries, Vec::new()), columns, put, cancelled).await?;
-                    return match expected {
-                        Some(expected) if expected != rows => Err(elsewhere(&stage, expected, rows)),
-                        Some(_) | None => Ok(rows),
-                    };
+                    let rows = take(runner, answer, (&stage, &store, &path), columns, put, cancelled).await;
+                    if rows.is_err() {
+                        unloaded::abandon(&store, &path).await;
+                    }
+                    return rows;
                 }
-                // A server without this statement, or a stage that takes no files: the query by itself will show whether it is to blame.
-                Err(failure) if matches!(failure.kind, FailureKind::Permanent | FailureKind::Definition) => {
-                    tracing::warn!(error = %failure, "unload to the stage is refused, rows come as json");
-                    runner.account.no_unload();
-                }
-                Err(failure) => return Err(failure),
+                Err(failure) => failure,
+            };
+            unloaded::abandon(&store, &path).await;
+            if !matches!(failure.kind, FailureKind::Permanent | FailureKind::Definition) {
+                return Err(failure);
             }
+            // A server without this statement, or a stage that takes no files: the query by itself will show whether it is to blame.
+            tracing::warn!(error = %failure, "unload to the stage is refused, rows come as json");
+            runner.account.no_unload();
         }
     }
     let answer = runner.run(query, cancelled).await?;
     let cursor = answer.cursor.ok_or_else(|| error::lost("the rows of a query are gone", None))?;
     json(runner, cursor, put, cancelled).await
+}
+
+/// Hands over the rows of the files that a server wrote, and removes them.
+async fn take(
+    runner: &Runner,
+    answer: Answer,
+    (stage, store, path): (&str, &Store, &str),
+    columns: Vec<TableColumn>,
+    put: PutRows,
+    cancelled: &CancellationToken,
+) -> Result<u64, Failure> {
+    let expected = counted(runner, answer, cancelled).await?;
+    let entries = store.cancelled_by(cancelled.clone()).list(&format!("{path}/**")).await?;
+    let rows = unloaded::hand_over(store, (entries, Vec::new()), columns, put, cancelled).await?;
+    match expected {
+        Some(expected) if expected != rows => Err(elsewhere(stage, expected, rows)),
+        Some(_) | None => Ok(rows),
+    }
 }
 
 /// Rows went to the stage, and not all of them are where the files of the stage are thought to be.

@@ -27,7 +27,8 @@ const STAGE_RIGHTS: &str = "check the storage integration of the stage, and the 
 const STAGE_FILES: &str = "check the URL of the stage, and that the bucket and the file are there";
 const LOGIN: &str = "check `user`, `role` and the secret of the credential";
 const TRY_AGAIN: &str = "Snowflake had an error of its own: try again; if it stays, give the query id to its support";
-const LOCKED: &str = "another transaction held the lock: let the steps run one after the other, or try again";
+const LOCKED: &str = "another transaction held the lock: let the steps run one after the other, or try again. One that a killed run left open is shown by \
+     `SHOW TRANSACTIONS IN ACCOUNT` (the query tag of its session names the run), and `SELECT SYSTEM$ABORT_TRANSACTION(<id>)` ends it";
 
 /// What a code means. Some codes say too little: then the text decides.
 pub(super) fn meaning(code: &str, message: &str) -> Meaning {
@@ -45,7 +46,7 @@ pub(super) fn meaning(code: &str, message: &str) -> Meaning {
         3127 | 3167 => (Permanent, "permission", STAGE_RIGHTS),
         91_003 => stage(message),
         91_016 => (Permanent, "missing_object", STAGE_FILES),
-        2002 => (Permanent, "refused", ""),
+        2002 => (Permanent, "exists_already", ""),
         100_072 => (Permanent, "constraint", ""),
         200_001 => (Permanent, "duplicate_key", ""),
         100_090 => (Permanent, "duplicate_key", "more than one row of the source matches one row of the target: make the key unique"),
@@ -122,6 +123,7 @@ fn by_text(message: &str) -> Meaning {
         }
         () if has("syntax error") => (Definition, "syntax", ""),
         () if has("insufficient privileges") || has("access control error") => (Permanent, "permission", GRANT),
+        () if has("already exists") => (Permanent, "exists_already", ""),
         () if has("does not exist") || has("not authorized") => (Permanent, "missing_object", HIDDEN),
         () if has("non-nullable") || has("not null constraint") => (Permanent, "constraint", ""),
         () if has("duplicate row") || has("duplicate key") => (Permanent, "duplicate_key", ""),
@@ -148,6 +150,8 @@ mod tests {
         ("002037", "Failure during expansion of view 'MYVIEW'", Permanent, "missing_object"),
         ("090105", "Cannot perform SELECT. This session does not have a current database.", Permanent, "missing_object"),
         ("091016", "Remote file '@s/x.parquet' was not found.", Permanent, "missing_object"),
+        ("002002", "Object 'T' already exists.", Permanent, "exists_already"),
+        ("", "column 'A' already exists", Permanent, "exists_already"),
         ("003001", "Insufficient privileges to operate on schema", Permanent, "permission"),
         ("003041", "Schema 'DBT' already exists, but current role has no privileges on it.", Permanent, "permission"),
         ("003127", "Location 's3://x/' is not allowed by integration I.", Permanent, "permission"),
