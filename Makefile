@@ -7,16 +7,23 @@ export CARGO_TERM_COLOR ?= auto
 NEXTEST_PROFILE ?= $(if $(CI),ci,default)
 
 .NOTPARALLEL:
-.PHONY: demo test bench image lint deny setup build clean
+.PHONY: demo cloud-demo test bench image lint deny setup build clean
 
 ## the main job on TPC-H data, end to end
 demo:
 	@tests/setup build
 	@jobs/demo.sh
 
-## formatting, lints, every test
+## the whole of it in a local cloud: the stack, a schedule that fires, a task that loads, a job that fails and what people are told
+cloud-demo: setup build
+	@tests/images slim
+	@tests/services run $(CARGO_TARGET_DIR)/debug/cloud-demo
+
+## formatting, lints, every test; the stories with everything real at once are one process, which shares one stack
 test: setup lint build
-	@tests/services run cargo nextest run --locked --workspace --profile $(NEXTEST_PROFILE)
+	@tests/images slim
+	@tests/services run sh -c 'cargo nextest run --locked --workspace --profile $(NEXTEST_PROFILE) && \
+		cargo test --locked --workspace --test story -- --test-threads 6'
 	cargo test --locked --doc --workspace --quiet
 
 ## the slim image `errand`, and what it weighs

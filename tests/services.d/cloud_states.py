@@ -6,8 +6,10 @@ MiniStack's own interpreter is replaced whole. What is corrected here in moto's:
 - RunTask that answers `failures` is `AmazonECS.Unknown`; errors of the API have AWS's names;
 - a missed heartbeat can be caught by its own name;
 - a task that stopped otherwise than with exit codes 0 fails with its description as the cause, but a result by token that came before wins;
-- a task whose state timed out or whose execution was stopped is stopped;
+- a task whose state timed out or whose execution was stopped is stopped, and its token is closed: a late answer changes nothing;
+- an answer to a closed token is TaskTimedOut, where moto breaks down;
 - the cause of SendTaskFailure arrives, and `$.a[0].b` is a value;
+- an execution that nobody named has a name of its own;
 - status changes are events of EventBridge.
 """
 
@@ -20,6 +22,7 @@ import sys
 import threading
 import urllib.error
 import urllib.request
+import uuid
 
 import boto3
 from botocore.config import Config
@@ -148,6 +151,7 @@ class States:
 
 def correct_interpreter(states):
     import moto.stepfunctions.parser.models
+    from moto.stepfunctions.parser.asl.eval.callback.callback import CallbackConsumerTimeout
     from moto.stepfunctions.parser.backend import execution
 
     def boto_client_for(region, service, state_credentials=None):
@@ -172,6 +176,19 @@ def correct_interpreter(states):
 
     backend = moto.stepfunctions.parser.models.StepFunctionsParserBackend
     listed, backend._get_executions = backend._get_executions, executions
+    start_named = backend.start_execution
+
+    def start_execution(self, state_machine_arn, name=None, *rest, **named):
+        return start_named(self, state_machine_arn, name or str(uuid.uuid4()), *rest, **named)
+
+    def stopped(self, *arguments, **named):
+        if self.exec_worker and self.exec_worker.env:
+            for endpoint in list(self.exec_worker.env.callback_pool_manager._pool.values()):
+                endpoint.report(CallbackConsumerTimeout())
+        stop(self, *arguments, **named)
+
+    backend.start_execution = start_execution
+    stop, execution.Execution.stop = execution.Execution.stop, stopped
     execution.BaseExecutionWorkerCommunication.terminated = terminated
     execution.Execution.start = started
     correct_spelling(states)
@@ -203,9 +220,20 @@ def correct_paths():
 
 
 def correct_causes():
-    """The API drops the cause of SendTaskFailure."""
+    """The API drops the cause of SendTaskFailure, and has no words for a token that is closed."""
+    from moto.core.exceptions import AWSError
     from moto.core.responses import EmptyResult
+    from moto.stepfunctions.parser import models
     from moto.stepfunctions.responses import StepFunctionResponse
+
+    class TaskTimedOut(AWSError):
+        TYPE = "TaskTimedOut"
+        STATUS = 400
+
+        def __init__(self):
+            super().__init__("Task Timed Out: 'Provided task does not exist anymore'")
+
+    models.TaskTimedOut = models.TaskDoesNotExist = TaskTimedOut
 
     def send_task_failure(self):
         self.stepfunction_backend.send_task_failure(self._get_param("taskToken"), error=self._get_param("error"), cause=self._get_param("cause"))

@@ -1,7 +1,8 @@
 """ECS of the local cloud: MiniStack's, whose tasks are real containers, with what Fargate does and MiniStack leaves out.
 
 Added: user, read-only root, memory limit, scratch volumes, the stop timeout with SIGTERM before SIGKILL, the exit code of a stopped task,
-AWS's words for why a task stopped, and the way to the local cloud in the container's environment.
+AWS's words for why a task stopped, and the way to the local cloud in the container's environment. Containers share the network of this
+machine: what listens on its loopback alone, such as a test's git server, they reach without anything new being opened.
 
 A task definition can ask for faults, in `dockerLabels` of its first container. Each value is how many of its tasks it strikes:
 
@@ -45,7 +46,11 @@ original_run_task = ecs._run_task
 def build_run_kwargs(environment):
     def build_run_kwargs(cdef, td, env, *rest):
         kwargs = original_build_run_kwargs(cdef, td, env, *rest)
-        kwargs["environment"] = {**environment, **kwargs["environment"]}
+        own = {variable["name"] for variable in cdef.get("environment") or []}
+        kwargs["environment"] = {**kwargs["environment"], **{name: value for name, value in environment.items() if name not in own}}
+        for option in ("network", "extra_hosts", "ports"):
+            kwargs.pop(option, None)
+        kwargs["network_mode"] = "host"
         kwargs["labels"]["errand.cloud"] = environment["AWS_ENDPOINT_URL"]
         kwargs["labels"]["errand.stop-timeout"] = str(cdef.get("stopTimeout", 30))
         if cdef.get("user"):

@@ -1,4 +1,4 @@
-//! The local cloud that `tests/services` starts: requests to it, and a function that writes down its calls.
+//! The local cloud that `tests/services` starts: requests to it, its functions, objects and schedules.
 //!
 //! Must not know a state machine or a stack: what is deployed there is the tests' own.
 
@@ -21,6 +21,10 @@ pub const REGION: &str = "us-east-1";
 pub enum Service {
     /// Containers.
     Ecs,
+    /// Logs of containers and functions.
+    Logs,
+    /// Secrets.
+    Secrets,
     /// State machines.
     States,
 }
@@ -29,8 +33,24 @@ impl Service {
     const fn names(self) -> (&'static str, &'static str) {
         match self {
             Self::Ecs => ("ecs", "AmazonEC2ContainerServiceV20141113"),
+            Self::Logs => ("logs", "Logs_20140328"),
+            Self::Secrets => ("secretsmanager", "secretsmanager"),
             Self::States => ("states", "AWSStepFunctions"),
         }
+    }
+}
+
+/// What a server answered.
+struct Answer {
+    status: u16,
+    /// In lower case.
+    head: String,
+    body: Vec<u8>,
+}
+
+impl Answer {
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
     }
 }
 
@@ -66,11 +86,33 @@ impl Cloud {
     /// When the answer is not JSON.
     pub fn ask(&self, service: Service, action: &str, body: &Value) -> Result<Value, Value> {
         let (name, target) = service.names();
-        let (status, answer) = self.send("POST", "/", name, &format!("X-Amz-Target: {target}.{action}\r\n"), body.to_string().as_bytes());
-        let text = String::from_utf8_lossy(&answer);
-        let value =
-            if answer.is_empty() { Value::Null } else { serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}")) };
-        if status == 200 { Ok(value) } else { Err(value) }
+        let answer = self.send("POST", "/", name, &format!("X-Amz-Target: {target}.{action}\r\n"), body.to_string().as_bytes());
+        let value = json_of(&answer);
+        if answer.status == 200 { Ok(value) } else { Err(value) }
+    }
+
+    /// Calls a function with an event and waits for its answer.
+    ///
+    /// # Errors
+    /// The function failed; what it says.
+    ///
+    /// # Panics
+    /// When there is no such function.
+    pub fn invoke(&self, function: &str, event: &Value) -> Result<Value, Value> {
+        let path = format!("/2015-03-31/functions/{function}/invocations");
+        let answer = self.send("POST", &path, "lambda", "X-Amz-Invocation-Type: RequestResponse\r\n", event.to_string().as_bytes());
+        assert!(answer.status == 200, "{function}: {} {}", answer.status, answer.text());
+        let failed = answer.head.contains("\r\nx-amz-function-error:");
+        if failed { Err(json_of(&answer)) } else { Ok(json_of(&answer)) }
+    }
+
+    /// Removes a schedule, as somebody does in the console.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub fn remove_schedule(&self, group: &str, name: &str) {
+        let answer = self.send("DELETE", &format!("/schedules/{name}?groupName={group}"), "scheduler", "", &[]);
+        assert!(answer.status == 200, "schedule {group}/{name}: {} {}", answer.status, answer.text());
     }
 
     /// Makes a function that writes each event it is called with into a file of `directory`. Its ARN.
@@ -84,23 +126,57 @@ impl Cloud {
             directory = directory.display().to_string()
         );
         let bucket = name;
-        self.put(&format!("/{bucket}"), &[]);
-        self.put(&format!("/{bucket}/code.zip"), &stored_zip("index.py", code.as_bytes(), 0o644));
+        self.make_bucket(bucket);
+        self.put_object(bucket, "code.zip", &stored_zip("index.py", code.as_bytes(), 0o644));
         let function = json!({
             "FunctionName": name, "Runtime": "python3.11", "Handler": "index.handler", "Timeout": 60,
             "Role": format!("arn:aws:iam::{ACCOUNT}:role/{name}"), "Code": { "S3Bucket": bucket, "S3Key": "code.zip" },
         });
-        let (status, answer) = self.send("POST", "/2015-03-31/functions", "lambda", "", function.to_string().as_bytes());
-        assert!(status < 300, "the function was not made: {}", String::from_utf8_lossy(&answer));
+        let answer = self.send("POST", "/2015-03-31/functions", "lambda", "", function.to_string().as_bytes());
+        assert!(answer.status < 300, "the function was not made: {}", answer.text());
         format!("arn:aws:lambda:{REGION}:{ACCOUNT}:function:{name}")
     }
 
-    fn put(&self, path: &str, content: &[u8]) {
-        let (status, answer) = self.send("PUT", path, "s3", "", content);
-        assert!(status == 200, "PUT {path}: {status} {}", String::from_utf8_lossy(&answer));
+    /// Makes a bucket.
+    ///
+    /// # Panics
+    /// When that is refused.
+    pub fn make_bucket(&self, bucket: &str) {
+        self.object_request("PUT", &format!("/{bucket}"), &[]);
     }
 
-    fn send(&self, method: &str, path: &str, service: &str, headers: &str, body: &[u8]) -> (u16, Vec<u8>) {
+    /// Writes an object.
+    ///
+    /// # Panics
+    /// When that is refused.
+    pub fn put_object(&self, bucket: &str, key: &str, content: &[u8]) {
+        self.object_request("PUT", &format!("/{bucket}/{key}"), content);
+    }
+
+    /// The content of an object; none when there is no such object.
+    #[must_use]
+    pub fn object(&self, bucket: &str, key: &str) -> Option<Vec<u8>> {
+        let answer = self.send("GET", &format!("/{bucket}/{key}"), "s3", "", &[]);
+        (answer.status == 200).then_some(answer.body)
+    }
+
+    /// The first thousand keys that start with `prefix`, sorted.
+    ///
+    /// # Panics
+    /// When there is no such bucket.
+    #[must_use]
+    pub fn keys(&self, bucket: &str, prefix: &str) -> Vec<String> {
+        let listing = self.object_request("GET", &format!("/{bucket}?list-type=2&prefix={prefix}"), &[]).text();
+        listing.split("<Key>").skip(1).filter_map(|rest| rest.split("</Key>").next()).map(str::to_owned).collect()
+    }
+
+    fn object_request(&self, method: &str, path: &str, content: &[u8]) -> Answer {
+        let answer = self.send(method, path, "s3", "", content);
+        assert!(answer.status == 200, "{method} {path}: {} {}", answer.status, answer.text());
+        answer
+    }
+
+    fn send(&self, method: &str, path: &str, service: &str, headers: &str, body: &[u8]) -> Answer {
         let host = self.endpoint.trim_start_matches("http://").trim_end_matches('/');
         let kind = if service == "s3" { "application/octet-stream" } else { "application/x-amz-json-1.1" };
         let head = format!(
@@ -116,8 +192,13 @@ impl Cloud {
         let head = String::from_utf8_lossy(&answer[..end]).to_ascii_lowercase();
         let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("an answer has a status");
         let body = answer.split_off(end);
-        (status, if head.contains("transfer-encoding: chunked") { unchunked(&body) } else { body })
+        Answer { status, body: if head.contains("transfer-encoding: chunked") { unchunked(&body) } else { body }, head }
     }
+}
+
+fn json_of(answer: &Answer) -> Value {
+    let text = answer.text();
+    if text.is_empty() { Value::Null } else { serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}")) }
 }
 
 fn unchunked(mut body: &[u8]) -> Vec<u8> {

@@ -4,7 +4,9 @@
 //! command that installs it; nothing is skipped.
 #![allow(clippy::panic, reason = "a harness that cannot do its work fails the test that asked for it")]
 
+pub mod asl;
 pub mod aws_server;
+pub mod clock;
 pub mod cloud;
 pub mod condition;
 pub mod container;
@@ -21,6 +23,7 @@ pub mod repository;
 pub mod s3;
 pub mod s3_fault;
 pub mod services;
+pub mod site;
 pub mod snowflake;
 pub mod snowflake_server;
 pub mod tls_front;

@@ -11,8 +11,11 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
+use jiff::Timestamp;
 use serde_json::Value;
 use tokio::sync::oneshot;
+
+use crate::clock::now;
 
 /// How a request is answered.
 #[derive(Clone, Copy, Debug)]
@@ -34,9 +37,19 @@ pub struct Received {
     pub headers: BTreeMap<String, String>,
     /// The body.
     pub text: String,
+    /// The status of the answer; 0 when there was none.
+    pub status: u16,
+    /// When it came.
+    pub at: Timestamp,
 }
 
 impl Received {
+    /// Whether the sender was told that it was taken.
+    #[must_use]
+    pub const fn is_taken(&self) -> bool {
+        self.status >= 200 && self.status < 300
+    }
+
     /// The body as JSON.
     ///
     /// # Panics
@@ -50,8 +63,18 @@ impl Received {
 #[derive(Default)]
 struct Shared {
     received: Vec<Received>,
-    /// By path; the last answer of a path stays.
-    script: BTreeMap<String, VecDeque<Answer>>,
+    /// By path, and what the body must hold; the last answer stays.
+    script: BTreeMap<(String, String), VecDeque<Answer>>,
+}
+
+impl Shared {
+    /// The next answer to a request; of two scripts for its path the one that looks at the body.
+    fn answer(&mut self, path: &str, text: &str) -> Answer {
+        let fits = |(of, part): &(String, String)| of == path && text.contains(part.as_str());
+        let script = self.script.iter_mut().rev().find(|(key, _)| fits(key)).map(|(_, answers)| answers);
+        let answer = script.and_then(|answers| if answers.len() > 1 { answers.pop_front() } else { answers.front().copied() });
+        answer.unwrap_or(Answer::Status(200))
+    }
 }
 
 /// The server, on a free port of 127.0.0.1, in a thread of its own. Ends when dropped.
@@ -89,7 +112,12 @@ impl Receiver {
 
     /// From now on requests to a path are answered so, one after the other; the last answer stays.
     pub fn script(&self, path: &str, answers: &[Answer]) {
-        self.lock().script.insert(path.to_owned(), answers.iter().copied().collect());
+        self.script_for(path, "", answers);
+    }
+
+    /// The same for requests whose body holds `part`.
+    pub fn script_for(&self, path: &str, part: &str, answers: &[Answer]) {
+        self.lock().script.insert((path.to_owned(), part.to_owned()), answers.iter().copied().collect());
     }
 
     /// The requests to a path so far.
@@ -114,20 +142,20 @@ impl Drop for Receiver {
 }
 
 async fn take(State(shared): State<Arc<Mutex<Shared>>>, _: Method, uri: Uri, headers: HeaderMap, body: Bytes) -> Response {
+    let (path, text) = (uri.path().to_owned(), String::from_utf8_lossy(&body).into_owned());
+    let headers = headers.iter().map(|(name, value)| (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned())).collect();
     let answer = {
         let mut shared = shared.lock().unwrap_or_else(PoisonError::into_inner);
-        let headers = headers.iter().map(|(name, value)| (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned()));
-        let received =
-            Received { path: uri.path().to_owned(), headers: headers.collect(), text: String::from_utf8_lossy(&body).into_owned() };
-        shared.received.push(received);
-        match shared.script.get_mut(uri.path()) {
-            Some(answers) if answers.len() > 1 => answers.pop_front(),
-            Some(answers) => answers.front().copied(),
-            None => None,
-        }
+        let answer = shared.answer(&path, &text);
+        let status = match answer {
+            Answer::Status(code) | Answer::RetryAfter(code, _) => code,
+            Answer::Hang => 0,
+        };
+        shared.received.push(Received { path, headers, text, status, at: now() });
+        answer
     };
     let status = |status: u16| StatusCode::from_u16(status).expect("a status of HTTP");
-    match answer.unwrap_or(Answer::Status(200)) {
+    match answer {
         Answer::Status(code) => (status(code), [("content-type", "application/json")], "{}").into_response(),
         Answer::RetryAfter(code, seconds) => (status(code), [("retry-after", seconds.to_string())], "slow down").into_response(),
         Answer::Hang => std::future::pending().await,

@@ -137,7 +137,7 @@ fn an_authority_that_nobody_named_is_not_trusted() {
     let jobs = Jobs::here("disable", SEEN);
     let server = HttpServer::https(&jobs.served());
     let ended = jobs.container(SLIM).run(["run", "load", "--repo", &server.public_url("jobs.git")]).expect_code(11);
-    assert!(ended.log.contains("checkout::certificate"), "{}", ended.log);
+    assert!(ended.log.contains("checkout::untrusted_certificate"), "{}", ended.log);
 }
 
 #[test]
@@ -188,7 +188,7 @@ fn names_are_resolved_by_dns_and_by_the_hosts_file() {
 
 #[test]
 fn a_container_that_is_told_to_stop_cancels_its_statement_and_says_so() {
-    let steps = "  - id: slow\n    sql: { text: 'create table slow as select pg_sleep(300)' }\n";
+    let steps = "  - id: slow\n    sql: { text: 'create table slow as select 1 as one from pg_sleep(300)' }\n";
     let jobs = Jobs::here("disable", steps);
     let running = mounted(&jobs, jobs.container(SLIM)).start(["run", "load", "--repo", "/jobs"]);
     let sleeping = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE '%pg_sleep(300)%' AND pid <> pg_backend_pid()";
