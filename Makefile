@@ -21,7 +21,7 @@ cloud-demo: setup build
 
 ## formatting, lints, every test; the stories with everything real at once are one process, which shares one stack
 test: setup lint build
-	@tests/images slim
+	@tests/images
 	@tests/services run sh -c 'cargo nextest run --locked --workspace --profile $(NEXTEST_PROFILE) && \
 		cargo test --locked --workspace --test story -- --test-threads 6'
 	cargo test --locked --doc --workspace --quiet

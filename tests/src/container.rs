@@ -109,7 +109,7 @@ impl Container {
     /// Runs it to its end.
     ///
     /// # Panics
-    /// When it does not end within two minutes.
+    /// When it does not end within four minutes.
     #[must_use]
     #[track_caller]
     pub fn run<const N: usize>(self, arguments: [&str; N]) -> Ended {
@@ -173,11 +173,11 @@ impl Running {
     /// Waits for its end.
     ///
     /// # Panics
-    /// When it does not end within two minutes.
+    /// When it does not end within four minutes.
     #[must_use]
     #[track_caller]
     pub fn wait(self) -> Ended {
-        let ended = answer_within(Duration::from_secs(110), || {
+        let ended = answer_within(Duration::from_secs(230), || {
             let state = said(&docker(["inspect", "--format", "{{.State.Status}} {{.State.ExitCode}} {{.State.OOMKilled}}", &self.id]));
             let mut words = state.split(' ');
             let (status, code, memory) = (words.next()?, words.next()?, words.next()?);

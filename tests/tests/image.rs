@@ -230,10 +230,11 @@ fn a_dbt_project_runs_in_the_image_with_python() {
     let steps = "
   - id: dbt
     command:
-      run: [dbt, build, --project-dir, dbt, --profiles-dir, dbt, --target-path, /scratch/target, --log-path, /scratch/logs]
-      env: { DBT_PASSWORD: { secret: warehouse_password } }
+      run: [dbt, build, --profiles-dir, ., --target-path, /scratch/target, --log-path, /scratch/logs]
+      working_dir: dbt
+      env: { PATH: /opt/python/bin:/usr/bin:/bin, DBT_PASSWORD: { secret: warehouse_password } }
   - id: right
-    check: { query: { text: 'select total from totals where total <> 30.75' }, expect: [{ row_count: { max: 0 } }] }
+    check: { query: 'select total from totals where total <> 30.75', expect: [{ row_count: { max: 0 } }] }
 ";
     let user: tokio_postgres::Config = services::postgres_url().parse().expect("the URL of the tests is one");
     let user = user.get_user().unwrap_or("postgres").to_owned();
