@@ -150,7 +150,10 @@ impl Handler {
                 && run_id.is_some_and(|run_id| history.of(job).all(|run| run.run_id != run_id))
                 && last_success.is_none_or(|success| record.opened_at > success)
         };
-        let keys = self.state.open().await.unwrap_or_default();
+        let keys = self.state.open().await.unwrap_or_else(|problem| {
+            tracing::warn!(problem, "open alerts cannot be listed: failures without a report are not counted");
+            Vec::new()
+        });
         let mut count = 0;
         for key in keys.iter().filter(|key| key.starts_with("run-")).take(MOST_OPEN) {
             count += usize::from(self.state.record(key).await.ok().flatten().is_some_and(|found| is_one(&found.value)));

@@ -4,6 +4,7 @@
 
 pub mod backfill;
 pub mod cost;
+mod definitions;
 pub mod deploy;
 mod follow;
 pub mod plan;

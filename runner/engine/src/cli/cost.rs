@@ -11,8 +11,8 @@ use errand_model::problem::nearest;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::run::{Format, show_problems};
-use super::selection::Refusal;
+use super::definitions::Definitions;
+use super::run::Format;
 use super::{Surroundings, print, style};
 use crate::cost::history::{self, Sample};
 use crate::cost::{DAYS, Estimate, Facts, price, text};
@@ -44,21 +44,13 @@ pub struct CostArgs {
 /// A definition has errors, there is no such job or environment, Fargate has nothing so large as a job asks for, or the place of reports
 /// cannot be read.
 pub fn run(args: &CostArgs, surroundings: &Surroundings, out: &mut dyn Write) -> Result<u8, Failure> {
-    let validation = Repository::open(&args.repo)?.validate();
-    let project = match &validation.project {
-        Some(project) if !validation.has_errors() => project,
-        Some(_) | None => {
-            let refusal = Refusal::Invalid(Box::new(validation));
-            show_problems(&refusal, surroundings);
-            return Err(refusal.into_failure());
-        }
-    };
-    let named = args.environment.as_ref().or(surroundings.settings.environment.as_ref());
-    let environment = named.map_or(project.default_environment.as_str(), String::as_str);
-    check_names(&args.jobs, &validation.jobs, &args.repo)?;
+    let definitions = Definitions::accept(Repository::open(&args.repo)?.validate(), surroundings)?;
+    let (project, jobs) = (&definitions.project, &definitions.jobs);
+    let environment = definitions.environment(args.environment.as_ref(), surroundings);
+    check_names(&args.jobs, jobs, &args.repo)?;
     let now = surroundings.clock.now();
     let survey = reports(project, environment, &args.repo, now)?;
-    let facts = Facts { project, environment, jobs: &validation.jobs, samples: &survey.found, report_bytes: survey.bytes, now };
+    let facts = Facts { project, environment, jobs, samples: &survey.found, report_bytes: survey.bytes, now };
     let estimate = Estimate::of(&facts, &args.jobs)?;
     let style = style(surroundings.settings.stdout);
     let told = match args.format {

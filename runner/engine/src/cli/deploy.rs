@@ -10,8 +10,9 @@ use errand_model::order::Origin;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use super::run::{Format, show_problems};
-use super::selection::{Refusal, Selection, bring};
+use super::definitions::Definitions;
+use super::run::Format;
+use super::selection::{Selection, bring};
 use super::{Surroundings, print, stack, style};
 use crate::aws::scheduler::{Schedule, Schedules};
 use crate::checkout;
@@ -58,28 +59,20 @@ pub fn run(args: &DeployArgs, surroundings: &Surroundings, out: &mut dyn Write) 
     checkout::prepare()?;
     let selection = selection(args);
     let (checkout, _scratch, state_dir) = bring(&selection, &surroundings.settings, &CancellationToken::new())?;
-    let validation = Repository::open(&checkout.root)?.validate();
-    let project = match &validation.project {
-        Some(project) if !validation.has_errors() => project,
-        Some(_) | None => {
-            let refusal = Refusal::Invalid(Box::new(validation));
-            show_problems(&refusal, surroundings);
-            return Err(refusal.into_failure());
-        }
-    };
-    let named = args.environment.as_ref().or(surroundings.settings.environment.as_ref());
-    let environment = named.map_or(project.default_environment.as_str(), String::as_str);
+    let definitions = Definitions::accept(Repository::open(&checkout.root)?.validate(), surroundings)?;
+    let (project, jobs) = (&definitions.project, &definitions.jobs);
+    let environment = definitions.environment(args.environment.as_ref(), surroundings);
     let aws = stack::of(project, environment)?;
     let origin = Origin { environment, aws, commit: stack::commit(&checkout.report)? };
-    let wanted = plan::wanted(origin, &validation.jobs)?;
+    let wanted = plan::wanted(origin, jobs)?;
     let state = ReportStore::of(project, environment, &state_dir)?.state().clone();
     let now = surroundings.clock.now();
     stack::runtime()?.block_on(async {
         let schedules = Schedules::new(aws.region(), &aws.prefix).await?;
         let mut steps = plan::plan(&wanted, &schedules.list().await?)?;
-        plan::add_notes(&mut steps, &validation.jobs, now);
-        let deployment = |previous: Option<&Deployment>| Deployment::of(origin, now, project, &validation.jobs, previous);
-        print(out, &told(args, origin, &steps, &validation.jobs, style(surroundings.settings.stdout)))?;
+        plan::add_notes(&mut steps, jobs, now);
+        let deployment = |previous: Option<&Deployment>| Deployment::of(origin, now, project, jobs, previous);
+        print(out, &told(args, origin, &steps, jobs, style(surroundings.settings.stdout)))?;
         if args.plan {
             return Ok(0);
         }

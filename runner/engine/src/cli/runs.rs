@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use errand_model::failure::Failure;
 
-use super::run::{Format, show_problems};
-use super::selection::Refusal;
+use super::definitions::Definitions;
+use super::run::Format;
 use super::{Surroundings, print, style};
 use crate::report::store::{self, Listing, ReportStore};
 use crate::report::text;
@@ -82,12 +82,7 @@ fn list(args: &RunsArgs, store: &ReportStore) -> Result<Listing, Failure> {
 }
 
 fn place(args: &RunsArgs, surroundings: &Surroundings) -> Result<ReportStore, Failure> {
-    let validation = Repository::open(&args.repo)?.project();
-    let Some(project) = &validation.project else {
-        let refusal = Refusal::Invalid(Box::new(validation));
-        show_problems(&refusal, surroundings);
-        return Err(refusal.into_failure());
-    };
-    let environment = args.environment.as_ref().or(surroundings.settings.environment.as_ref());
-    ReportStore::of(project, environment.map_or(project.default_environment.as_str(), String::as_str), &args.repo)
+    let definitions = Definitions::accept(Repository::open(&args.repo)?.project(), surroundings)?;
+    let environment = definitions.environment(args.environment.as_ref(), surroundings);
+    ReportStore::of(&definitions.project, environment, &args.repo)
 }

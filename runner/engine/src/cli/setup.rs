@@ -5,14 +5,13 @@ use std::path::PathBuf;
 
 use errand_model::document::step::Through;
 use errand_model::failure::{Failure, FailureKind};
-use errand_model::job::{Connection, Environment, Project, Snowflake, StepKind, TableName};
+use errand_model::job::{Connection, Environment, Job, Project, Snowflake, StepKind, TableName};
 use tokio_util::sync::CancellationToken;
 
-use super::run::show_problems;
-use super::selection::Refusal;
+use super::definitions::Definitions;
 use super::{Surroundings, print};
 use crate::report::figure;
-use crate::repository::{Repository, Validation};
+use crate::repository::Repository;
 use crate::step::FAILURES_SCHEMA;
 use crate::warehouse::snowflake_setup::{self as setup, Request, Section};
 use crate::warehouse::{self, Budget, Purpose, Session};
@@ -62,23 +61,14 @@ pub struct SnowflakeArgs {
 /// The project has errors or says too little, or a statement fails.
 pub fn run(args: &SetupArgs, surroundings: &Surroundings, out: &mut dyn Write) -> Result<u8, Failure> {
     let SetupCommand::Snowflake(args) = &args.command;
-    let validation = Repository::open(&args.repo)?.validate();
-    let (name, sections) = match &validation.project {
-        Some(project) if !validation.has_errors() => plan(args, surroundings, project, &validation)?,
-        _ => {
-            let refusal = Refusal::Invalid(Box::new(validation));
-            show_problems(&refusal, surroundings);
-            return Err(refusal.into_failure());
-        }
-    };
+    let definitions = Definitions::accept(Repository::open(&args.repo)?.validate(), surroundings)?;
+    let name = definitions.environment(args.environment.as_ref(), surroundings);
+    let (environment, account) = chosen(args, &definitions.project, name)?;
+    let sections = plan(args, (environment, account), &definitions.jobs)?;
     if !args.apply {
-        print(out, &setup::text(&head(args, &name), &sections))?;
+        print(out, &setup::text(&head(args, name), &sections))?;
         return Ok(0);
     }
-    let (environment, account) = match &validation.project {
-        Some(project) => chosen(args, project, &name)?,
-        None => return Err(Failure::new(FailureKind::Internal, "setup::project", "the project is gone")),
-    };
     apply(args, surroundings, environment, account, &sections, out)
 }
 
@@ -115,17 +105,9 @@ fn chosen<'a>(args: &SnowflakeArgs, project: &'a Project, name: &str) -> Result<
     }
 }
 
-fn plan(
-    args: &SnowflakeArgs,
-    surroundings: &Surroundings,
-    project: &Project,
-    validation: &Validation,
-) -> Result<(String, Vec<Section>), Failure> {
-    let named = args.environment.as_ref().or(surroundings.settings.environment.as_ref());
-    let name = named.map_or_else(|| project.default_environment.to_string(), String::clone);
-    let (environment, account) = chosen(args, project, &name)?;
+fn plan(args: &SnowflakeArgs, (environment, account): (&Environment, &Snowflake), jobs: &[Job]) -> Result<Vec<Section>, Failure> {
     let (mut tables, mut piped) = (args.job_tables.clone(), Vec::new());
-    for job in &validation.jobs {
+    for job in jobs {
         for step in &job.steps {
             match &step.kind {
                 StepKind::Ingest(ingest) if ingest.connection.as_str() == args.connection => {
@@ -150,7 +132,7 @@ fn plan(
         tables: &tables,
         piped: &piped,
     };
-    Ok((name, setup::sections(&request)?))
+    setup::sections(&request)
 }
 
 fn apply(

@@ -7,9 +7,9 @@ use std::time::Duration;
 use errand_model::failure::{Failure, FailureKind};
 use errand_model::job::Aws;
 
+use super::definitions::Definitions;
 use super::follow::Follower;
-use super::run::{Format, show_problems};
-use super::selection::Refusal;
+use super::run::Format;
 use super::{Surroundings, print, stack};
 use crate::aws::step_functions::Executions;
 use crate::repository::Repository;
@@ -38,14 +38,8 @@ pub struct StopArgs {
 ///
 /// There is no such execution, or a service refuses.
 pub fn run(args: &StopArgs, surroundings: &Surroundings, out: &mut dyn Write) -> Result<u8, Failure> {
-    let validation = Repository::open(&args.repo)?.project();
-    let Some(project) = &validation.project else {
-        let refusal = Refusal::Invalid(Box::new(validation));
-        show_problems(&refusal, surroundings);
-        return Err(refusal.into_failure());
-    };
-    let named = args.environment.as_ref().or(surroundings.settings.environment.as_ref());
-    let aws = stack::of(project, named.map_or(project.default_environment.as_str(), String::as_str))?;
+    let definitions = Definitions::accept(Repository::open(&args.repo)?.project(), surroundings)?;
+    let aws = stack::of(&definitions.project, definitions.environment(args.environment.as_ref(), surroundings))?;
     stack::runtime()?.block_on(async {
         let executions = Executions::new(aws.region()).await?;
         let follower = Follower::new(surroundings, &executions, aws, Format::Text).await?;
