@@ -10,11 +10,11 @@ use tempfile::TempDir;
 
 use crate::asl::{self, Times};
 use crate::cloud::{ACCOUNT, Cloud, REGION, Service};
-use crate::container::{SLIM, docker};
+use crate::container::{PYTHON, SLIM, docker};
 use crate::program::search_path;
 use crate::services::unique_name;
 
-/// Tag of the image in the stack's repository.
+/// Tag of the images in the stack's repository.
 const TAG: &str = "test";
 
 /// By so much the times of a shortened stack are shorter: no heartbeat for 300 s becomes 20 s, a heartbeat every 60 s becomes every 4 s.
@@ -29,12 +29,12 @@ pub enum Pace {
     Short,
 }
 
-/// A stack of its own. Deleted when dropped, with the name of its image.
+/// A stack of its own. Deleted when dropped, with the names of its images.
 pub struct Stack {
     cloud: Cloud,
     environment: String,
     outputs: BTreeMap<String, String>,
-    image: String,
+    images: Vec<String>,
     _copy: Option<TempDir>,
 }
 
@@ -46,7 +46,6 @@ impl Stack {
     #[must_use]
     pub fn deploy(pace: Pace, pagerduty: &str) -> Self {
         let zip = alert_zip();
-        assert!(docker(["image", "inspect", SLIM]).status.success(), "the image `{SLIM}` is not built; run `tests/images slim`");
         assert!(zip.is_file(), "`{}` is not built; run `tests/images slim`", zip.display());
         let (cloud, environment) = (Cloud::here(), environment());
         let copy = (pace == Pace::Short).then(shortened);
@@ -58,11 +57,26 @@ impl Stack {
         let outputs = said(&in_cloud(&mut deploy, &cloud).output().expect("infra/deploy is there"));
         let outputs: BTreeMap<String, String> =
             outputs.lines().filter_map(|line| line.split_once('\t')).map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
-        let image = format!("{}:{TAG}", outputs.get("SlimRepositoryUri").map_or("", String::as_str));
-        let stack = Self { cloud, environment, outputs, image, _copy: copy };
-        said(&docker(["tag", SLIM, &stack.image]));
+        let mut stack = Self { cloud, environment, outputs, images: Vec::new(), _copy: copy };
+        stack.push(SLIM, "SlimRepositoryUri", "tests/images slim");
         stack.pages_at(pagerduty);
         stack
+    }
+
+    /// Puts the image with Python into the stack's repository too.
+    ///
+    /// # Panics
+    /// When it is not built: the message names the command that builds it.
+    pub fn push_python(&mut self) {
+        self.push(PYTHON, "PythonRepositoryUri", "tests/images");
+    }
+
+    /// A name in the repository is all that Docker on this machine needs.
+    fn push(&mut self, image: &str, repository: &str, builder: &str) {
+        assert!(docker(["image", "inspect", image]).status.success(), "the image `{image}` is not built; run `{builder}`");
+        let name = format!("{}:{TAG}", self.output(repository));
+        said(&docker(["tag", image, &name]));
+        self.images.push(name);
     }
 
     /// The name of its environment.
@@ -142,7 +156,7 @@ impl Stack {
         self.cloud.ask(service, action, body).unwrap_or_else(|refusal| panic!("{action}: {refusal}"))
     }
 
-    /// The function's variable for a PagerDuty elsewhere, which the stack's own parameters do not set.
+    /// Sends pages to a server of this machine, which has no TLS: the stack's own parameter takes nothing but `https://`.
     fn pages_at(&self, url: &str) {
         let function = self.output("AlertFunction");
         let found = self.aws(&["lambda", "get-function-configuration", "--function-name", function]);
@@ -164,7 +178,9 @@ impl Drop for Stack {
         let name = format!("errand-{}", self.environment);
         let mut aws = Command::new(aws_program());
         let _ = in_cloud(&mut aws, &self.cloud).args(["cloudformation", "delete-stack", "--stack-name", &name]).output();
-        let _ = docker(["rmi", &self.image]);
+        for image in &self.images {
+            let _ = docker(["rmi", image]);
+        }
     }
 }
 

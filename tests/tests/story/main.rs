@@ -2,7 +2,7 @@
 //! reports, the alerting function, and those who are told.
 //!
 //! One process: a stack takes most of a minute to come up, and all stories share it. Each has a job, tables and people of its own.
-//! `tests/images slim && tests/services run cargo test --workspace --test story -- --test-threads 6`.
+//! `tests/images && tests/services run cargo test --workspace --test story -- --test-threads 6`.
 #![allow(clippy::tests_outside_test_module, reason = "a test binary is tests")]
 #![allow(clippy::panic, reason = "a harness that cannot do its work fails the test that asked for it")]
 
@@ -24,9 +24,10 @@ pub(crate) fn site() -> Arc<Site> {
     if let Some(site) = known.upgrade() {
         return site;
     }
-    let site = Site::start(Pace::Short, |due| {
+    let mut site = Site::start(Pace::Short, |due| {
         [schedule::jobs(due), step::jobs(), task::jobs(), execution::jobs(), alert::jobs()].into_iter().flatten().collect()
     });
+    site.stack.push_python();
     site.put_file("refunds.csv", REFUNDS);
     let _ = site.deploy();
     schedule::forget_two(&site);

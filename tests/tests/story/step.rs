@@ -1,4 +1,4 @@
-//! Runs that fail where the runner sees it: a check, a statement, a repository, a secret, a time; and one that comes through at last.
+//! Runs that fail where the runner sees it: a check, a statement, a repository, a secret, a time; one that comes through at last; one in Python.
 
 use std::time::Duration;
 
@@ -8,11 +8,17 @@ use e2e::site::{ABSENT_SECRET, Job, seen};
 use crate::outcome::{assert_loaded, assert_nothing_loaded, assert_quiet, assert_told};
 use crate::site;
 
+/// A program that works only with the Python of the image, and its packages.
+const FORECAST: &str =
+    "import os, sys, dbt.version\nwith open(os.environ['ERRAND_OUTPUT'], 'a') as out:\n    print('where=' + sys.prefix, file=out)\n";
+
 pub(crate) fn jobs() -> Vec<Job> {
     let broken = "  - id: broken\n    sql: { file: broken.sql, transaction: false }\n";
     let locked = "  - id: locked\n    sql: { connection: locked, text: select 1 }\n";
     let sleeps = "  - id: sleeps\n    sql: { text: select pg_sleep(90) }\n";
+    let script = "  - id: forecast\n    command: { run: [python3, forecast.py], outputs: [where] }\n";
     vec![
+        Job::load("in_python").then(script).with("resources: { image: python }").file("forecast.py", FORECAST),
         Job::load("check_fails").from("refunds.csv"),
         Job::load("statement_fails")
             .then(broken)
@@ -22,6 +28,18 @@ pub(crate) fn jobs() -> Vec<Job> {
         Job::new("past_its_time", sleeps).with("timeout: 3s"),
         Job::load("comes_through").through("flaky").with("retry: { max_attempts: 2, interval: 1s }"),
     ]
+}
+
+#[test]
+fn a_job_that_asks_for_python_runs_in_the_image_with_python() {
+    let site = site();
+    let ended = site.ran(&site.order("in_python"));
+    assert_quiet(&site, &ended, "succeeded");
+    assert_loaded(&site, "in_python");
+    let report = site.state(&format!("runs/{}.json", ended.id)).expect("a report");
+    let steps = report["steps"].as_array().expect("steps");
+    let step = steps.iter().find(|step| step["id"] == "forecast").expect("the command");
+    assert_eq!(step["outputs"]["where"], "/opt/python", "{report:#}");
 }
 
 #[test]
