@@ -153,7 +153,7 @@ fn of_state_machine(error: &str) -> Option<(&'static str, &'static str, Option<&
         ),
         "Errand.BackfillIncomplete" => (
             "a backfill is not complete",
-            "some intervals of the backfill failed; each of them has its own alert",
+            "some intervals of the backfill are not done; those that failed have alerts of their own",
             Some("repair the cause, then start the same backfill again: it goes on with what is missing"),
         ),
         "Errand.StartFailed" => ("the task could not start", "the task could not start, although it was tried several times", None),
