@@ -232,7 +232,7 @@ fn a_dbt_project_runs_in_the_image_with_python() {
     command:
       run: [dbt, build, --profiles-dir, ., --target-path, /scratch/target, --log-path, /scratch/logs]
       working_dir: dbt
-      env: { PATH: /opt/python/bin:/usr/bin:/bin, DBT_PASSWORD: { secret: warehouse_password } }
+      env: { DBT_PASSWORD: { secret: warehouse_password } }
   - id: right
     check: { query: 'select total from totals where total <> 30.75', expect: [{ row_count: { max: 0 } }] }
 ";

@@ -8,6 +8,7 @@ mod plan;
 mod usage;
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use errand_model::interval::Interval;
@@ -64,4 +65,6 @@ pub struct Request {
     pub started_at: Timestamp,
     /// Where relative paths of connections start.
     pub state_dir: PathBuf,
+    /// Where programs of `command` steps are looked for.
+    pub search_path: OsString,
 }

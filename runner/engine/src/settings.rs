@@ -67,11 +67,16 @@ pub mod variable {
     pub const CA_FILE: &str = "ERRAND_CA_FILE";
     /// The home directory: `~/.ssh/known_hosts` lies there.
     pub const HOME: &str = "HOME";
+    /// Where programs of `command` steps are looked for, and what they get as theirs; the usual directories of the system without it.
+    pub const PATH: &str = "PATH";
     /// Set by container managers: Podman, systemd-nspawn, LXC.
     pub const CONTAINER: &str = "container";
     /// Set in every task of ECS.
     pub const ECS_METADATA: &str = "ECS_CONTAINER_METADATA_URI_V4";
 }
+
+/// Where programs are, for who says nothing.
+const USUAL_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Left by Docker in every container.
 const DOCKER_MARK: &str = "/.dockerenv";
@@ -127,6 +132,8 @@ pub struct Settings {
     pub known_hosts: Option<PathBuf>,
     /// Certificate authorities beside those of the system.
     pub ca_file: Option<PathBuf>,
+    /// Directories of programs, with `:` between them.
+    pub search_path: OsString,
     /// What a state machine tells a task.
     pub task: TaskSettings,
 }
@@ -220,6 +227,7 @@ impl Settings {
             secrets: prefix.map_or_else(|| secrets.clone(), |prefix| secrets.clone().with_remote(&prefix)),
             known_hosts: environment.path(variable::KNOWN_HOSTS).or_else(|| home.map(|home| home.join(".ssh/known_hosts"))),
             ca_file: environment.path(variable::CA_FILE),
+            search_path: environment.0.get(variable::PATH).cloned().unwrap_or_else(|| USUAL_PATH.into()),
             task: TaskSettings::read(&environment)?,
         })
     }
@@ -300,6 +308,7 @@ mod tests {
         assert_eq!(settings.log_format, LogFormat::Text);
         assert_eq!(settings.stdout, Stream { terminal: false, color: false, width: PIPE_WIDTH });
         assert_eq!((settings.run_id, settings.attempt, settings.known_hosts), (None, None, None));
+        assert_eq!(settings.search_path, USUAL_PATH);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! `command`: its environment, outputs, exit code, output in the log, secrets, process group.
 
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use e2e::condition::wait_for;
@@ -34,6 +35,23 @@ fn it_sees_only_the_environment_that_it_declares() {
     let names: Vec<&str> = names.lines().filter(|name| !["_", "PWD", "SHLVL", "OLDPWD"].contains(name)).collect();
     assert_eq!(names, ["ERRAND_OUTPUT", "GREETING", "HOME", "NUMBER", "PATH"]);
     assert_eq!(fs::read_to_string(project.path("jobs/load/greeting")).expect("written"), "hello ada 5");
+}
+
+#[test]
+fn programs_are_looked_for_where_errand_would_and_elsewhere_only_when_told() {
+    let tools = tempfile::tempdir().expect("a directory for programs");
+    let tool = tools.path().join("greet");
+    fs::write(&tool, "#!/bin/sh\nexit 0\n").expect("a scratch directory can be written");
+    fs::set_permissions(&tool, Permissions::from_mode(0o755)).expect("one's own file");
+    let own = format!("{}:/usr/bin:/bin", tools.path().display());
+    let step = |env: &str| format!("\n  - id: greet\n    command: {{ run: [greet]{env} }}\n");
+    let project = Project::within(Errand::new().env("PATH", &own));
+    let _ = project.steps(&step("")).run("2026-01-05").ok();
+    let run = project.steps(&step(", env: { PATH: '/nowhere:/usr/bin' }")).run("2026-01-06").fails(10, "command::cannot_start");
+    assert!(run.everything().contains("/nowhere:/usr/bin"), "{}", run.everything());
+    let project = Project::new();
+    let _ = project.steps(&step("")).run("2026-01-05").fails(10, "command::cannot_start");
+    let _ = project.steps(&step(&format!(", env: {{ PATH: '{own}' }}"))).run("2026-01-06").ok();
 }
 
 #[test]

@@ -217,6 +217,7 @@ impl Outline {
             cancelled: cancelled.clone(),
             started_at: self.started_at,
             state_dir,
+            search_path: surroundings.settings.search_path.clone(),
         };
         Ok(Prepared { request, scratch })
     }

@@ -39,10 +39,11 @@ pub(super) async fn run(attempt: &mut Attempt, step: &CommandStep) -> Result<Eff
     let directory = working_directory(attempt, step)?;
     let mut command = Command::new(resolve(program, &directory));
     command.args(arguments).current_dir(&directory).env_clear();
-    command.env("HOME", scratch.path()).env("PATH", SEARCH_PATH).envs(environment(attempt, step)?).env("ERRAND_OUTPUT", &output_file);
+    command.env("HOME", scratch.path()).env("PATH", &attempt.run.request.search_path);
+    command.envs(environment(attempt, step)?).env("ERRAND_OUTPUT", &output_file);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0).kill_on_drop(true);
     let stopwatch = attempt.run.request.clock.stopwatch();
-    let child = command.spawn().map_err(|error| cannot_start(program, &directory, &error))?;
+    let child = command.spawn().map_err(|error| cannot_start(&command, program, &directory, &error))?;
     let ended = supervise(attempt, child).await;
     attempt.record_statement(program, None, &stopwatch, None);
     let (status, tail) = ended?;
@@ -55,9 +56,6 @@ pub(super) async fn run(attempt: &mut Attempt, step: &CommandStep) -> Result<Eff
     let outputs = read_outputs(attempt, &output_file, step)?;
     Ok(Effect { outputs, ..Effect::default() })
 }
-
-/// Where programs are looked for: the same on every machine.
-const SEARCH_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// `./program` is relative to where the command runs, not to where errand runs.
 fn resolve(program: &str, directory: &Path) -> PathBuf {
@@ -209,11 +207,13 @@ fn read_outputs(attempt: &Attempt, file: &Path, step: &CommandStep) -> Result<Ma
     Ok(outputs)
 }
 
-fn cannot_start(program: &str, directory: &Path, error: &std::io::Error) -> Failure {
+fn cannot_start(command: &Command, program: &str, directory: &Path, error: &std::io::Error) -> Failure {
     let message = format!("cannot start `{program}` in `{}`: {error}", directory.display());
     let help = match error.kind() {
         std::io::ErrorKind::NotFound => {
-            format!("it is looked for in {SEARCH_PATH}, or where a path with `/` leads from the working directory")
+            let path = command.as_std().get_envs().find(|(name, _)| *name == "PATH").and_then(|(_, value)| value);
+            let places = path.unwrap_or_default().display();
+            format!("it is looked for in {places}, or where a path with `/` leads from the working directory")
         }
         std::io::ErrorKind::PermissionDenied => "make it executable (`git update-index --chmod=+x`)".to_owned(),
         _ => "see the reason above".to_owned(),
