@@ -43,6 +43,8 @@ pub struct Request {
     pub interval: Interval,
     /// When the schedule wanted it to start.
     pub scheduled_at: Option<Timestamp>,
+    /// ARN of the execution whose task this is.
+    pub execution: Option<String>,
     /// Input values, defaults included.
     pub inputs: BTreeMap<String, Value>,
     /// Only these steps and what they need; all of them when empty.

@@ -32,6 +32,9 @@ pub struct RunReport {
     /// When the schedule wanted it to start.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scheduled_at: Option<Timestamp>,
+    /// ARN of the execution of the state machine whose task it was; absent when it ran by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub execution: Option<String>,
     /// Input values after defaults.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub inputs: BTreeMap<String, serde_json::Value>,

@@ -139,6 +139,7 @@ fn outline(surroundings: &Surroundings) -> Outline {
     let mut outline = Outline::begin(&run_id, started_at);
     outline.attempt = settings.attempt.unwrap_or(1);
     outline.scheduled_at = settings.scheduled_at;
+    outline.execution = settings.task.execution.clone();
     outline.job = settings.task.job.clone().unwrap_or_default();
     outline.environment = settings.environment.clone().unwrap_or_default();
     outline.store = settings.task.state.as_ref().and_then(|(bucket, prefix)| ReportStore::in_bucket(bucket, prefix).ok());

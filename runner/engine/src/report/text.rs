@@ -263,12 +263,13 @@ fn failure_block(report: &RunReport, failure: &Failure, style: Style) -> String 
     text
 }
 
-/// The command that does this very run again.
+/// The command that does this run again where it ran: here, or in a task of its stack.
 #[must_use]
 pub fn rerun(report: &RunReport) -> String {
-    let mut words = vec!["errand".to_owned(), "run".to_owned(), report.job.clone()];
+    let command = if report.execution.is_some() { "start" } else { "run" };
+    let mut words = vec!["errand".to_owned(), command.to_owned(), report.job.clone()];
     let mut option = |name: &str, value: &str| words.extend([name.to_owned(), quoted(value)]);
-    if let Some(checkout) = &report.checkout {
+    if let (Some(checkout), None) = (&report.checkout, &report.execution) {
         if checkout.repository != "." {
             option("--repo", &checkout.repository);
         }

@@ -67,6 +67,7 @@ pub(crate) fn succeeded() -> RunReport {
             timezone: "Europe/Lisbon".to_owned(),
         }),
         scheduled_at: None,
+        execution: None,
         inputs: BTreeMap::new(),
         only: Vec::new(),
         attempt: 1,
@@ -232,6 +233,16 @@ fn a_run_that_went_well_is_short() {
 #[test]
 fn the_end_of_a_failed_run() {
     insta::assert_snapshot!(summary(&failed(), None, NARROW));
+}
+
+#[test]
+fn a_run_of_a_task_is_started_again_as_one() {
+    let execution = "arn:aws:states:eu-west-1:123456789012:execution:errand-prod:partner_orders_of_the_day-1".to_owned();
+    let again = rerun(&RunReport { execution: Some(execution), ..failed() });
+    assert_eq!(
+        again,
+        "errand start partner_orders_of_the_day --env prod --interval 2026-11-19T06:00:00Z/2026-11-20T06:00:00Z --input full=true --input 'region=são paulo'"
+    );
 }
 
 #[test]

@@ -360,6 +360,7 @@ fn report(request: &Request, steps: Vec<StepReport>, failure: Option<Failure>) -
         checkout: Some(request.checkout.clone()),
         interval: Some(request.interval.report()),
         scheduled_at: request.scheduled_at,
+        execution: request.execution.clone(),
         inputs: request.inputs.clone(),
         only: request.only.clone(),
         attempt: request.attempt,
