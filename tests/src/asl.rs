@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 pub struct Times {
     /// Seconds without a heartbeat that are a hang, instead of 300.
     pub heartbeat: u64,
-    /// Seconds after a job's timeout that are too late, instead of 120.
+    /// Seconds after a job's timeout that are too late, instead of 300.
     pub margin: u64,
 }
 
@@ -41,7 +41,7 @@ fn shorten(value: &mut Value, times: Times) {
                     ("HeartbeatSeconds", _) => *member = json!(times.heartbeat),
                     ("IntervalSeconds" | "MaxDelaySeconds" | "Seconds", _) => *member = json!(1),
                     (_, Some(text)) if text.starts_with("States.MathRandom(") => *member = json!("States.MathRandom(1, 2)"),
-                    (_, Some("States.MathAdd($.timeout_seconds, 120)")) => {
+                    (_, Some("States.MathAdd($.timeout_seconds, 300)")) => {
                         *member = json!(format!("States.MathAdd($.timeout_seconds, {})", times.margin));
                     }
                     _ => shorten(member, times),

@@ -29,6 +29,8 @@ pub(crate) const FUNCTION_GB_SECOND: f64 = 0.000_013_3;
 pub(crate) const SECRET: f64 = 0.40;
 /// An alarm for a month.
 pub(crate) const ALARM: f64 = 0.10;
+/// A list of a bucket, or a write to it.
+pub(crate) const BUCKET_LIST: f64 = 0.000_005;
 /// 1024 MB in a bucket for a month.
 pub(crate) const BUCKET_GB: f64 = 0.023;
 

@@ -18,6 +18,8 @@ const TICKS_A_DAY: u32 = 288;
 /// Memory of the alerting function in GB, and how long a tick takes.
 const FUNCTION_GB: f64 = 0.25;
 const TICK_SECONDS: f64 = 0.3;
+/// Lists that a tick asks for: reports of two days, and open alerts.
+const LISTS: f64 = 3.0;
 /// Alarms of `infra/alarms.yaml`.
 const ALARMS: u64 = 5;
 /// The secret that the stack makes.
@@ -57,9 +59,10 @@ pub(super) fn costs(facts: &Facts<'_>, jobs: &[JobCost]) -> Vec<StackCost> {
         secrets(environment, contacts, facts.jobs).len()
     });
     let part = |part, count: f64, usd: f64| StackCost { part, count: count.round() as u64, usd };
+    let tick = price::CALL + FUNCTION_GB * TICK_SECONDS * price::FUNCTION_GB_SECOND + LISTS * price::BUCKET_LIST;
     vec![
         part(Part::StateMachine, transitions, (transitions - price::FREE_TRANSITIONS).max(0.0) * price::TRANSITION),
-        part(Part::Watchdog, ticks, ticks * (price::CALL + FUNCTION_GB * TICK_SECONDS * price::FUNCTION_GB_SECOND)),
+        part(Part::Watchdog, ticks, ticks * tick),
         part(Part::Secrets, secrets as f64, secrets as f64 * price::SECRET),
         part(Part::Alarms, ALARMS as f64, ALARMS as f64 * price::ALARM),
         part(Part::Reports, facts.report_bytes as f64, facts.report_bytes as f64 / f64::from(1 << 30) * price::BUCKET_GB),
