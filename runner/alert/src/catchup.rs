@@ -35,7 +35,7 @@ pub(crate) struct Catching {
 pub(crate) fn missed(view: &View<'_>, name: &str, job: &DeployedJob) -> Vec<Interval> {
     let Some(schedule) = job.schedule().filter(|_| job.catchup != Catchup::None) else { return Vec::new() };
     let is_over = |interval: &Interval| view.now > after(interval.end, watchdog::grace(job));
-    let came: BTreeSet<Timestamp> = view.history.of(name).filter_map(Run::due).collect();
+    let came: BTreeSet<Timestamp> = view.history.of(name).filter(|run| run.is_usual()).filter_map(Run::due).collect();
     let is_known = |due: Timestamp| came.contains(&due) || view.failed.contains(&(name.to_owned(), due));
     let dues = watchdog::dues(job, &schedule, BACK, view.now);
     dues.into_iter().filter(|interval| is_over(interval) && !is_known(interval.end)).collect()
@@ -49,7 +49,7 @@ pub(crate) fn wanted(view: &View<'_>, name: &str, job: &DeployedJob, missed: Vec
         Catchup::None => Vec::new(),
         Catchup::All => missed.into_iter().filter(|interval| !begun.contains(&interval.end)).collect(),
         Catchup::Last => {
-            let came = view.history.of(name).filter_map(Run::due).max();
+            let came = view.history.of(name).filter(|run| run.is_usual()).filter_map(Run::due).max();
             let last = came.into_iter().chain(begun.last().copied()).max();
             missed.into_iter().next_back().filter(|interval| last.is_none_or(|last| last < interval.end)).into_iter().collect()
         }

@@ -35,6 +35,8 @@ const RESERVE: Duration = Duration::from_secs(3);
 const TURN: Duration = Duration::from_secs(30);
 /// How long after its time an invocation is surely over.
 const OVER: Duration = Duration::from_secs(5);
+/// Longest time for what is known of past runs.
+const PAST: Duration = Duration::from_secs(15);
 /// Most open alerts that are read to count failures.
 const MOST_OPEN: usize = 50;
 /// Most tries to write an alert that others write too.
@@ -129,14 +131,14 @@ impl Handler {
             };
         }
         let now = clock::now();
-        let history = self.history(&deployment, now).await;
         let interval = interval(failed, &cause, job);
-        let unreported = self.unreported(name, failed, &history).await;
+        let (history, unreported) = self.past(&deployment, name, failed, now).await;
         let (deployment, history, links) = (&deployment, &history, &self.links);
         let scene = Scene { deployment, job_name: name, job, history, links, now, unreported, catching: None };
         let said = scene.failed(&key, failed, &cause, interval.as_ref());
         let mut record = Record::open(&key, Subject::Failure, name, now, Some(Telling { said, deliveries }));
         (record.run_id, record.execution, record.interval) = (Some(failed.run_id.clone()), Some(failed.execution.clone()), interval);
+        record.chosen = chosen(failed, history);
         self.open(record, deployment, call).await
     }
 
@@ -161,11 +163,20 @@ impl Handler {
         count
     }
 
-    /// Past runs make a text better; without them there is still a text.
-    async fn history(&self, deployment: &Deployment, now: Timestamp) -> History {
-        self.state.history(deployment, now).await.unwrap_or_else(|problem| {
-            tracing::warn!(problem, "past runs cannot be read");
-            History::default()
+    /// Past runs, and how many failed without a report. They make a text better; without them, or when they are long in coming, there is
+    /// still a text.
+    async fn past(&self, deployment: &Deployment, job: &str, failed: &Failed, now: Timestamp) -> (History, usize) {
+        let reading = async {
+            let history = self.state.history(deployment, now).await.unwrap_or_else(|problem| {
+                tracing::warn!(problem, "past runs cannot be read");
+                History::default()
+            });
+            let unreported = self.unreported(job, failed, &history).await;
+            (history, unreported)
+        };
+        tokio::time::timeout(PAST, reading).await.unwrap_or_else(|_| {
+            tracing::warn!("past runs are long in coming: the alert does without them");
+            (History::default(), 0)
         })
     }
 
@@ -247,6 +258,12 @@ fn interval(failed: &Failed, cause: &Cause, job: &DeployedJob) -> Option<Interva
     let written = texts.into_iter().filter(|text| !text.is_empty()).find_map(|text| Interval::parse(text, timezone).ok());
     let scheduled = || job.schedule()?.last_complete(failed.input.scheduled_at.parse().ok()?);
     written.or_else(scheduled).map(|interval| interval.report())
+}
+
+/// Inputs of a run that failed, as its report says; those of its schedule where it was given none.
+fn chosen(failed: &Failed, history: &History) -> Option<String> {
+    let reported = history.runs.iter().find(|run| run.run_id == failed.run_id).map(|run| run.chosen.clone());
+    reported.or_else(|| ["", "{}"].contains(&failed.input.inputs.trim()).then(String::new))
 }
 
 /// What closes an alert of a job that is no more: only incidents are resolved.

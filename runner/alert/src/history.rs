@@ -45,6 +45,9 @@ pub(crate) struct Run {
     pub(crate) commit: Option<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) warnings: Vec<String>,
+    /// Inputs that are not the job's defaults, as JSON; empty for work such as the schedule's.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(crate) chosen: String,
 }
 
 impl Run {
@@ -53,6 +56,8 @@ impl Run {
         let whole = report.only.is_empty();
         let mut warnings = report.warnings;
         warnings.truncate(WARNINGS);
+        let chosen: BTreeMap<_, _> = report.inputs.iter().filter(|(name, _)| report.chosen.contains(name)).collect();
+        let chosen = if report.chosen.is_empty() { String::new() } else { serde_json::to_string(&chosen).unwrap_or_default() };
         whole.then(|| Self {
             file: file.to_owned(),
             run_id: report.run_id,
@@ -64,6 +69,7 @@ impl Run {
             outcome: report.outcome,
             commit: report.checkout.and_then(|checkout| checkout.commit),
             warnings,
+            chosen,
         })
     }
 
@@ -96,9 +102,14 @@ impl Run {
         }
     }
 
-    /// Whether it is for the interval that ends when its job is due.
+    /// Whether it does what the schedule wants at this time: its interval ends then, and it has no inputs of its own.
     pub(crate) fn is_for(&self, due: Timestamp) -> bool {
-        self.due() == Some(due)
+        self.is_usual() && self.due() == Some(due)
+    }
+
+    /// Whether it has the inputs of a run by schedule.
+    pub(crate) const fn is_usual(&self) -> bool {
+        self.chosen.is_empty()
     }
 
     /// Whether it is for this very interval.
@@ -188,6 +199,7 @@ pub(crate) mod tests {
             outcome,
             commit: Some(format!("{id:0<40}")),
             warnings: Vec::new(),
+            chosen: String::new(),
         }
     }
 

@@ -339,6 +339,8 @@ impl Tick<'_> {
 /// Failures that people were told of: job and end of the interval.
 fn failures(open: &[Found<Record>]) -> BTreeSet<(String, Timestamp)> {
     let failures = open.iter().map(|found| &found.value).filter(|record| record.subject == Subject::Failure);
+    // A run with inputs of its own does not stand for the one that was due.
+    let failures = failures.filter(|record| record.chosen.as_deref().unwrap_or_default().is_empty());
     failures.filter_map(|record| Some((record.job.clone(), record.interval.as_ref()?.end))).collect()
 }
 

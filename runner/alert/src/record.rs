@@ -31,6 +31,9 @@ pub(crate) struct Record {
     /// What is missing until it closes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) interval: Option<IntervalReport>,
+    /// Inputs of the run that failed, as far as they are not the job's defaults; none where nobody knows them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) chosen: Option<String>,
     /// Times at which the job was due, for a late one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) dues: Vec<Timestamp>,
@@ -154,6 +157,7 @@ impl Record {
             run_id: None,
             execution: None,
             interval: None,
+            chosen: None,
             dues: Vec::new(),
             opened_at: at,
             told_only: false,

@@ -24,16 +24,22 @@ pub(crate) fn closing<'a>(record: &Record, deployment: &Deployment, history: &'a
     let later = |run: &&Run| run.is_success() && (run.finished_at > record.opened_at || record.run_id.as_deref() == Some(&run.run_id));
     let successes = || history.runs.iter().filter(|run| run.job == record.job);
     let found = match (record.subject, record.dues.first()) {
-        // Each interval that failed wants its own success; a run without interval, any.
-        (Subject::Failure, _) => successes().filter(later).find(|run| record.interval.as_ref().is_none_or(|interval| run.covers(interval))),
+        // Each interval that failed wants its own success, with the same inputs; a run without interval, any.
+        (Subject::Failure, _) => successes().filter(later).find(|run| {
+            let is_same = record.chosen.as_ref().is_none_or(|chosen| *chosen == run.chosen);
+            is_same && record.interval.as_ref().is_none_or(|interval| run.covers(interval))
+        }),
         // A success that came in between counts, too: it is what the alert waited for.
         (Subject::Late, Some(first)) => match job.catchup {
             Catchup::All => {
                 let done = |due| successes().find(|run| run.is_success() && run.is_for(due));
                 record.dues.iter().all(|due| done(*due).is_some()).then(|| record.dues.last().and_then(|due| done(*due))).flatten()
             }
-            Catchup::None | Catchup::Last => successes()
-                .find(|run| run.is_success() && run.interval.as_ref().map_or(run.started_at >= *first, |interval| interval.end >= *first)),
+            Catchup::None | Catchup::Last => successes().find(|run| {
+                run.is_success()
+                    && run.is_usual()
+                    && run.interval.as_ref().map_or(run.started_at >= *first, |interval| interval.end >= *first)
+            }),
         },
         (Subject::Late, None) => successes().find(later),
         (Subject::Warning | Subject::Recovered, _) => None,
@@ -83,6 +89,15 @@ mod tests {
         let mut skipped = run("orders", "skipped", "2026-11-20T06:00:00Z", Outcome::Skipped);
         skipped.finished_at = at("2026-11-20T09:00:00Z");
         assert_eq!(by(&failure, Catchup::None, &History { seen: None, runs: vec![skipped] }), None);
+        failure.chosen = Some(r#"{"region":"br"}"#.to_owned());
+        assert_eq!(by(&failure, Catchup::None, &history), None, "another region does not stand for it");
+        failure.chosen = Some(String::new());
+        assert_eq!(by(&failure, Catchup::None, &history).as_deref(), Some("again"));
+        history.runs[2].chosen = r#"{"region":"br"}"#.to_owned();
+        assert_eq!(by(&failure, Catchup::None, &history), None, "a part does not stand for all");
+        failure.chosen.clone_from(&Some(history.runs[2].chosen.clone()));
+        assert_eq!(by(&failure, Catchup::None, &history).as_deref(), Some("again"));
+        failure.chosen = None;
         failure.interval = None;
         assert_eq!(by(&failure, Catchup::None, &history).as_deref(), Some("other"));
         failure.job = "removed".to_owned();

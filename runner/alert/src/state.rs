@@ -15,15 +15,18 @@ use tokio::task::JoinSet;
 use crate::aws::answer;
 use crate::history::{History, Run};
 use crate::record::{Begun, Record};
-use crate::time::{before, of_stamp, stamp};
+use crate::time::{before, date, of_stamp, stamp};
 use crate::watchdog;
 
 /// Most reports that are read side by side.
 const SIDE_BY_SIDE: usize = 16;
 /// Reports may become visible a little out of order.
 const OVERLAP: Duration = Duration::from_secs(3_600);
-/// A larger report is not read.
-const MAX_REPORT: i64 = 64 << 20;
+/// A larger report is not read: with sixteen of this size the function's memory is full.
+const MAX_REPORT: i64 = 8 << 20;
+/// Marks of reports lie there for longer than this.
+const MARKED: Duration = Duration::from_secs(7 * 86_400);
+const DAY: Duration = Duration::from_secs(86_400);
 /// Reports that are read before what they say is kept.
 const PORTION: usize = 1_000;
 /// Where the short form of past runs lies.
@@ -50,7 +53,6 @@ struct Listed {
     /// Without the prefix of the state.
     key: String,
     modified: Option<Timestamp>,
-    bytes: i64,
 }
 
 /// What a claim says, as far as the watchdog asks.
@@ -63,6 +65,9 @@ pub(crate) struct Claim {
     /// ARN of the execution.
     #[serde(default)]
     pub(crate) execution: String,
+    /// Names of the inputs whose values are not the job's defaults.
+    #[serde(default)]
+    chosen: Vec<String>,
 }
 
 /// Why something could not be read or written.
@@ -145,14 +150,14 @@ impl State {
     /// The first claim on an interval, where there is one.
     pub(crate) async fn claimed(&self, job: &str, start: Timestamp, end: Timestamp) -> Result<Option<Claim>, Problem> {
         let time = |moment: Timestamp| moment.strftime("%Y%m%dT%H%M%S%.fZ").to_string();
-        // Runs with inputs have a longer key.
+        // Runs with inputs have a longer key. Who chose some of them does other work.
         let listed = self.list(&format!("claims/{job}/{}-{}", time(start), time(end))).await?;
         let mut claims = Vec::new();
         for object in listed {
             let claim = self.get(&object.key).await?.and_then(|(content, _)| serde_json::from_slice::<Claim>(&content).ok());
             // One that cannot be read was written at some time.
-            let unread = || Some(Claim { taken_at: object.modified?, run_id: String::new(), execution: String::new() });
-            claims.extend(claim.or_else(unread));
+            let unread = || Some(Claim { taken_at: object.modified?, run_id: String::new(), execution: String::new(), chosen: Vec::new() });
+            claims.extend(claim.or_else(unread).filter(|claim| claim.chosen.is_empty()));
         }
         Ok(claims.into_iter().min_by_key(|claim| claim.taken_at))
     }
@@ -164,10 +169,10 @@ impl State {
         let mut history: History = kept.as_ref().and_then(|(content, _)| serde_json::from_slice(content).ok()).unwrap_or_default();
         let oldest = history.seen.map(|seen| before(seen, OVERLAP));
         let mut fresh: Vec<Listed> = self
-            .list("runs/")
+            .ended(oldest, now)
             .await?
             .into_iter()
-            .filter(|object| object.key.ends_with(".json") && object.bytes <= MAX_REPORT)
+            .filter(|object| object.key.ends_with(".json"))
             .filter(|object| oldest.is_none_or(|oldest| object.modified.is_none_or(|modified| modified >= oldest)))
             .filter(|object| !history.knows(object.key.trim_start_matches("runs/")))
             .collect();
@@ -190,6 +195,21 @@ impl State {
             }
         }
         Ok(history)
+    }
+
+    /// Reports by the marks of the days since; of all of them where nobody has looked for long, and the marks may be gone.
+    async fn ended(&self, since: Option<Timestamp>, now: Timestamp) -> Result<Vec<Listed>, Problem> {
+        let Some(since) = since.filter(|since| *since > before(now, MARKED)) else { return self.list("runs/").await };
+        let mut all = Vec::new();
+        // A mark bears the day on which its run ended: the day before, too, for a report that was long on its way.
+        let (mut day, today) = (date(before(since, DAY)), date(now));
+        while day <= today {
+            let start = format!("ended/{day}/");
+            let marks = self.list(&start).await?;
+            all.extend(marks.into_iter().map(|mark| Listed { key: mark.key.replacen(&start, "runs/", 1), ..mark }));
+            day = day.tomorrow().map_err(|error| error.to_string())?;
+        }
+        Ok(all)
     }
 
     /// Reads reports, and tells whether one could not be brought here. What is no report of this version is passed over.
@@ -216,7 +236,7 @@ impl State {
     }
 
     async fn run(&self, key: &str) -> Result<Option<Run>, Problem> {
-        let Some((content, _)) = self.get(key).await? else { return Ok(None) };
+        let Some((content, _)) = self.get_within(key, MAX_REPORT).await? else { return Ok(None) };
         match serde_json::from_slice::<RunReport>(&content) {
             Ok(report) if report.version <= RunReport::VERSION => Ok(Run::of(key.trim_start_matches("runs/"), report)),
             Ok(_) | Err(_) => {
@@ -228,6 +248,11 @@ impl State {
 
     /// An object and its ETag; nothing when it is not there.
     async fn get(&self, key: &str) -> Result<Option<(Vec<u8>, String)>, Problem> {
+        self.get_within(key, i64::MAX).await
+    }
+
+    /// The same; nothing when it has more bytes.
+    async fn get_within(&self, key: &str, most: i64) -> Result<Option<(Vec<u8>, String)>, Problem> {
         let problem = |why: String| format!("cannot read `{}`: {why}", self.url(key));
         let request = self.client.get_object().bucket(&self.bucket).key(format!("{}{key}", self.prefix));
         let object = match request.send().await {
@@ -236,6 +261,10 @@ impl State {
             Err(error) => return Err(problem(answer(&error))),
         };
         let etag = object.e_tag().unwrap_or_default().to_owned();
+        if object.content_length().is_some_and(|bytes| bytes > most) {
+            tracing::warn!(key, "larger than what is read of its kind");
+            return Ok(None);
+        }
         let content = object.body.collect().await.map_err(|error| problem(error.to_string()))?;
         Ok(Some((content.to_vec(), etag)))
     }
@@ -262,7 +291,7 @@ impl State {
             all.extend(page.contents().iter().filter_map(|object| {
                 let key = object.key()?.strip_prefix(&self.prefix)?.to_owned();
                 let modified = object.last_modified().and_then(|at| Timestamp::new(at.secs(), i32::try_from(at.subsec_nanos()).ok()?).ok());
-                Some(Listed { key, modified, bytes: object.size().unwrap_or_default() })
+                Some(Listed { key, modified })
             }));
         }
         Ok(all)

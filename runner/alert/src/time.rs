@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use errand_model::report::IntervalReport;
 use jiff::Timestamp;
+use jiff::civil::Date;
 use jiff::tz::TimeZone;
 
 /// The form of a [`stamp`].
@@ -11,6 +12,11 @@ const STAMP: &str = "%Y%m%dT%H%M%SZ";
 
 fn zone(name: &str) -> TimeZone {
     TimeZone::get(name).unwrap_or(TimeZone::UTC)
+}
+
+/// The day of a moment, in UTC.
+pub(crate) fn date(at: Timestamp) -> Date {
+    at.to_zoned(TimeZone::UTC).date()
 }
 
 /// `2026-11-20 06:00 Europe/Lisbon`.

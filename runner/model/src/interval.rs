@@ -88,6 +88,14 @@ impl Schedule {
         Some(Interval { start, end, timezone: self.timezone.clone() })
     }
 
+    /// The interval that holds a moment, written as `--interval` takes it.
+    #[must_use]
+    pub fn interval_at(&self, text: &str) -> Option<Interval> {
+        let moment = moment(text, &self.zone).ok()?;
+        let end = self.next_after(moment)?;
+        Some(Interval { start: self.last_at(moment)?, end, timezone: self.timezone.clone() })
+    }
+
     /// The intervals that begin at or after `from` and end at or before `to`, oldest first.
     pub fn intervals(&self, from: Timestamp, to: Timestamp) -> impl Iterator<Item = Interval> + '_ {
         let first = self.cron.find_next_occurrence(&self.local(from), true).ok().map(|tick| tick.timestamp());
@@ -128,12 +136,13 @@ impl Interval {
         let (start, end) = match text.split_once('/') {
             Some((start, end)) => (moment(start.trim(), &zone)?, moment(end.trim(), &zone)?),
             None => {
-                let (first, next) = if let Ok(day) = text.parse::<Date>() {
+                let (first, next) = if let Some(day) = day(text) {
                     (day, day.checked_add(1.day()))
-                } else if let Ok(first) = format!("{text}-01").parse::<Date>() {
+                } else if let Some(first) = day(&format!("{text}-01")) {
                     (first, first.checked_add(1.month()))
                 } else {
-                    return Err(format!("`{text}` is not an interval: write `2026-11-19`, `2026-11` or `<start>/<end>`"));
+                    let what = if moment(text, &zone).is_ok() { "one moment and " } else { "" };
+                    return Err(format!("`{text}` is {what}not an interval: write `2026-11-19`, `2026-11` or `<start>/<end>`"));
                 };
                 let next = next.map_err(|error| format!("`{text}` is not an interval: {error}"))?;
                 (midnight(first, &zone)?, midnight(next, &zone)?)
@@ -183,6 +192,13 @@ impl Interval {
     }
 }
 
+/// `2026-11-19` and nothing else: the parser takes the date out of a time, too.
+fn day(text: &str) -> Option<Date> {
+    let is_digit = |(at, byte): (usize, &u8)| if matches!(at, 4 | 7) { *byte == b'-' } else { byte.is_ascii_digit() };
+    let is_day = text.len() == "2026-11-19".len() && text.as_bytes().iter().enumerate().all(is_digit);
+    text.parse().ok().filter(|_| is_day)
+}
+
 fn midnight(date: Date, zone: &TimeZone) -> Result<Timestamp, String> {
     // Where a day starts with a gap, its first moment is the one after it.
     zone.to_ambiguous_zoned(date.at(0, 0, 0, 0)).compatible().map(|start| start.timestamp()).map_err(|error| error.to_string())
@@ -192,13 +208,13 @@ fn moment(text: &str, zone: &TimeZone) -> Result<Timestamp, String> {
     if let Ok(moment) = text.parse::<Timestamp>() {
         return Ok(moment);
     }
-    if let Ok(date) = text.parse::<Date>()
-        && !text.contains(['T', ' ', 't'])
-    {
+    if let Some(date) = day(text) {
         return midnight(date, zone);
     }
-    let local: DateTime =
-        text.parse().map_err(|_| format!("`{text}` is not a time: write `2026-11-19T06:00:00` or `2026-11-19T06:00:00+01:00`"))?;
+    // The parser takes a date for its midnight, and passes over a zone in brackets.
+    let is_local = text.contains(['T', ' ', 't']) && !text.contains('[');
+    let local: Option<DateTime> = text.parse().ok().filter(|_| is_local);
+    let local = local.ok_or_else(|| format!("`{text}` is not a time: write `2026-11-19T06:00:00` or `2026-11-19T06:00:00+01:00`"))?;
     let ambiguous = zone.to_ambiguous_zoned(local);
     match ambiguous.offset() {
         AmbiguousOffset::Unambiguous { .. } => ambiguous.unambiguous().map(|time| time.timestamp()).map_err(|error| error.to_string()),

@@ -12,6 +12,7 @@ use crate::document::job::{AlertEvent, Backoff, Catchup, Image, InputType, OnOve
 use crate::document::step::{
     CheckSeverity, Compression, Encoding, ExportFormat, Format, Mode, OnEmpty, OnFailure, SchemaContract, Through,
 };
+use crate::failure::Place;
 use crate::interval::Schedule;
 use crate::template::{Expression, Template};
 use crate::value::{ColumnType, Label, Limit, Name};
@@ -53,6 +54,16 @@ pub struct Job {
     pub alerts: Vec<Alert>,
     /// The steps, each after all that it needs only by `needs`, in the author's order.
     pub steps: Vec<Step>,
+}
+
+impl Job {
+    /// Names of the inputs whose values are not their defaults.
+    #[must_use]
+    pub fn chosen(&self, values: &BTreeMap<String, Value>) -> Vec<String> {
+        let is_default =
+            |name: &str, value: &Value| self.inputs.iter().any(|input| input.name == name && input.default.as_ref() == Some(value));
+        values.iter().filter(|(name, value)| !is_default(name, value)).map(|(name, _)| name.clone()).collect()
+    }
 }
 
 /// How many runs at once.
@@ -374,6 +385,8 @@ pub struct Expectation {
     pub severity: CheckSeverity,
     /// Whether rows that break it are kept.
     pub store_failures: bool,
+    /// Where it stands: in the definition, or in its own SQL file.
+    pub place: Place,
     /// What must hold.
     pub kind: ExpectationKind,
 }

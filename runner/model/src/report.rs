@@ -38,6 +38,9 @@ pub struct RunReport {
     /// Input values after defaults.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub inputs: BTreeMap<String, serde_json::Value>,
+    /// Names of the inputs whose values are not the job's defaults: such a run does other work than its schedule's.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub chosen: Vec<String>,
     /// The steps that were asked for; all of them when empty.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub only: Vec<String>,

@@ -143,7 +143,14 @@ impl Site {
         if let Some(failure) = failure {
             report["failure"] = failure;
         }
-        self.put(&format!("runs/{run_id}.json"), &report);
+        self.keep_report(&report);
+    }
+
+    /// A report, and the mark of the day beside it.
+    pub(crate) fn keep_report(&self, report: &Value) {
+        let run_id = report["run_id"].as_str().expect("a report has an id");
+        self.put(&format!("runs/{run_id}.json"), report);
+        self.put(&format!("ended/{}/{run_id}.json", now().strftime("%Y-%m-%d")), &Value::Null);
     }
 
     pub(crate) fn received(&self, path: &str) -> Vec<Received> {

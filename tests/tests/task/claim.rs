@@ -18,6 +18,8 @@ fn a_second_start_of_a_done_interval_ends_quietly_and_writes_nothing() {
     assert_eq!((&told["outcome"], &told["run_id"], &told["done"]), (&"duplicate".into(), &"second".into(), &true.into()));
     assert_eq!(told["report"], format!("s3://{}/errand/runs/first.json", stage.bucket.name()));
     assert_eq!(stage.bucket.keys("errand/runs/").len(), 1);
+    let marks = stage.bucket.keys("errand/ended/");
+    assert!(matches!(marks.as_slice(), [mark] if mark.ends_with("/first.json")), "what the watchdog finds the report by: {marks:?}");
 }
 
 #[test]

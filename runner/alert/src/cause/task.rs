@@ -30,6 +30,8 @@ struct Task {
 #[serde(rename_all = "PascalCase")]
 struct Container {
     #[serde(default)]
+    name: Option<String>,
+    #[serde(default)]
     exit_code: Option<i64>,
     #[serde(default)]
     reason: Option<String>,
@@ -45,14 +47,22 @@ struct Refusal {
     detail: Option<String>,
 }
 
+/// The container of the runner in `infra/compute.yaml`.
+const RUNNER: &str = "errand";
+
 /// Headline, message, help.
 type Words = (String, String, Option<String>);
 
 /// Reads a task; nothing when the text is none.
 pub(super) fn read(cause: &str) -> Option<Cause> {
-    let task: Task = serde_json::from_str(cause).ok()?;
+    let mut task: Task = serde_json::from_str(cause).ok()?;
     if task.task_arn.is_none() && task.stop_code.is_none() && task.containers.is_empty() && task.failures.is_empty() {
         return None;
+    }
+    // What an account puts into every task, such as a sensor of GuardDuty, is not why it failed.
+    let is_runner = |container: &Container| container.name.as_deref() == Some(RUNNER);
+    if task.containers.iter().any(is_runner) {
+        task.containers.retain(is_runner);
     }
     let id = task.task_arn.as_deref().and_then(|arn| arn.rsplit('/').next()).map(str::to_owned);
     let (headline, message, help) = told(&task);

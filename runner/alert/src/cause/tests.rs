@@ -23,6 +23,7 @@ fn the_ends_of_tasks_are_told_in_words() {
         r#""StopCode":"EssentialContainerExited","Containers":[{"Name":"errand","ExitCode":13}]"#,
         r#""StopCode":"EssentialContainerExited","StoppedReason":"Essential container in task exited","Containers":[{"Name":"errand","ExitCode":1}]"#,
         r#""StopCode":"EssentialContainerExited","Containers":[{"Name":"errand"}]"#,
+        r#""StopCode":"EssentialContainerExited","Containers":[{"Name":"aws-guardduty-agent","Reason":"CannotPullContainerError: denied"},{"Name":"errand","ExitCode":139}]"#,
         r#""StopCode":"TaskFailedToStart","Containers":[]"#,
         r#""Containers":[]"#,
     ];

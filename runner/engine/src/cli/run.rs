@@ -3,7 +3,9 @@
 use std::io::Write;
 
 use errand_model::failure::{Failure, FailureKind};
+use errand_model::interval::Interval;
 use errand_model::report::RunReport;
+use jiff::Timestamp;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
@@ -79,12 +81,22 @@ async fn started(args: &RunArgs, surroundings: &Surroundings) -> Result<(RunRepo
 async fn to_its_end(selection: &Selection, surroundings: &Surroundings, outline: &mut Outline, cancelled: &CancellationToken) -> RunReport {
     match prepare(selection, surroundings, outline, cancelled).await {
         Ok(Prepared { request, scratch }) => {
+            let early = early(&request.interval, surroundings.clock.now());
             let ended = tokio::spawn(run::execute(request).in_current_span()).await;
             drop(scratch);
-            ended.unwrap_or_else(|error| outline.failed(defect(&error), surroundings.clock.now()))
+            let mut report = ended.unwrap_or_else(|error| outline.failed(defect(&error), surroundings.clock.now()));
+            report.warnings.splice(0..0, early);
+            report
         }
         Err(failure) => outline.failed(failure, surroundings.clock.now()),
     }
+}
+
+/// A warning of an interval that has not ended: this run may record it as done.
+pub(super) fn early(interval: &Interval, now: Timestamp) -> Option<String> {
+    let end = (interval.end > now).then(|| interval.local(interval.end))?;
+    tracing::warn!(%end, "the interval has not ended yet, what arrives until then is not loaded by a later run of it");
+    Some(format!("the interval ends at {end}: what arrives until then is not loaded by a later run of it"))
 }
 
 /// Brings the repository here and reads the job, on a thread that may block. Problems of definitions are told on stderr.
@@ -193,5 +205,22 @@ impl Signals {
             _ = self.interrupt.recv() => "SIGINT",
             _ = self.terminate.recv() => "SIGTERM",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use errand_model::interval::Interval;
+
+    #[test]
+    fn an_interval_that_has_not_ended_is_warned_of() {
+        let day = Interval::parse("2026-11-21", "Europe/Berlin").expect("a day");
+        let at = |text: &str| text.parse().expect("a moment");
+        assert_eq!(
+            super::early(&day, at("2026-11-21T22:59:59Z")).as_deref(),
+            Some("the interval ends at 2026-11-22T00:00:00+01:00: what arrives until then is not loaded by a later run of it")
+        );
+        assert_eq!(super::early(&day, day.end), None);
+        assert_eq!(super::early(&Interval::instant(day.end, "UTC"), day.end), None);
     }
 }

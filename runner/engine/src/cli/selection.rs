@@ -77,6 +77,7 @@ pub struct Outline {
     checkout: Option<CheckoutReport>,
     pub(super) interval: Option<IntervalReport>,
     inputs: BTreeMap<String, serde_json::Value>,
+    chosen: Vec<String>,
     /// Where its report goes, once that is known.
     pub store: Option<ReportStore>,
 }
@@ -131,6 +132,7 @@ impl Outline {
             checkout: None,
             interval: None,
             inputs: BTreeMap::new(),
+            chosen: Vec::new(),
             store: None,
         }
     }
@@ -156,6 +158,7 @@ impl Outline {
             scheduled_at: self.scheduled_at,
             execution: self.execution.clone(),
             inputs: self.inputs.clone(),
+            chosen: self.chosen.clone(),
             only: Vec::new(),
             attempt: self.attempt,
             started_at: self.started_at,
@@ -201,6 +204,7 @@ impl Outline {
         let interval = interval(selection.interval.as_deref(), &job, self.scheduled_at.unwrap_or(self.started_at))?;
         self.interval = Some(interval.report());
         self.inputs = validate::inputs(&job, &selection.inputs)?;
+        self.chosen = job.chosen(&self.inputs);
         let request = Request {
             root: checkout.root,
             project,
@@ -347,7 +351,13 @@ fn interval(given: Option<&str>, job: &Job, now: Timestamp) -> Result<Interval, 
         if let Some(scheduled) = scheduled_on(text, job) {
             return Ok(scheduled);
         }
-        return Interval::parse(text, zone).map_err(|why| Failure::new(FailureKind::Definition, "run::bad_interval", why));
+        return Interval::parse(text, zone).map_err(|why| {
+            let failure = Failure::new(FailureKind::Definition, "run::bad_interval", why);
+            match job.schedule.as_ref().and_then(|schedule| schedule.interval_at(text)) {
+                Some(there) => failure.help(format!("the schedule has `{}/{}` there", there.local(there.start), there.local(there.end))),
+                None => failure,
+            }
+        });
     }
     Ok(job.schedule.as_ref().and_then(|schedule| schedule.last_complete(now)).unwrap_or_else(|| Interval::instant(now, zone)))
 }

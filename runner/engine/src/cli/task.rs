@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use self::ending::Ending;
-use super::run::{Signals, defect, left_here, prepare};
+use super::run::{Signals, defect, early, left_here, prepare};
 use super::selection::{Outline, Prepared, Selection};
 use super::{Surroundings, print, style, tell};
 use crate::checkout;
@@ -223,9 +223,11 @@ impl Task<'_> {
         }
         let (pulse, cancelled) = (self.pulse.clone(), self.cancelled.clone());
         request.pulse = pulse.clone();
+        let early = early(&request.interval, self.surroundings.clock.now());
         let running = async move { pulse.follow("the run", &cancelled, run::execute(request)).await };
-        let report = tokio::spawn(running.in_current_span()).await.map_err(|error| defect(&error))?;
+        let mut report = tokio::spawn(running.in_current_span()).await.map_err(|error| defect(&error))?;
         drop(scratch);
+        report.warnings.splice(0..0, early);
         Ok(Ended::Report(Box::new(report)))
     }
 
@@ -252,6 +254,7 @@ impl Task<'_> {
             attempt: request.attempt,
             holder: format!("{:016x}", fastrand::u64(..)),
             commit: request.checkout.commit.clone(),
+            chosen: request.job.chosen(&request.inputs),
             by_hand: settings.trigger.is_some_and(Trigger::is_by_hand),
             makes_up: matches!(settings.trigger, Some(Trigger::Catchup | Trigger::Backfill)),
             lease_seconds: settings.heartbeat.as_secs() * MISSED_HEARTBEATS,

@@ -30,7 +30,7 @@ const MAX_BYTES: u64 = 64 << 20;
 const READERS: usize = 8;
 
 /// Where the reports of one environment are kept: a file `<run id>.json` for each run; later attempts of the same run are
-/// `<run id>.<attempt>.json`. Its functions block, where they are not `async`.
+/// `<run id>.<attempt>.json`. In a bucket a mark `ended/<day>/<name of the report>` lies beside their folder. Its functions block, where they are not `async`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReportStore {
     reports: Store,
@@ -154,8 +154,17 @@ impl ReportStore {
     pub fn write(&self, report: &RunReport, redactor: &Redactor) -> Result<PathBuf, Failure> {
         let name = file_name(&report.run_id, report.attempt);
         let url = PathBuf::from(self.reports.url(&name));
-        let (store, text) = (self.reports.clone(), json(report, redactor));
-        store::wait(async move { store.put(&name, Bytes::from(text)).await }).map_err(|failure| {
+        let (reports, state, text) = (self.reports.clone(), self.state.clone(), json(report, redactor));
+        let mark = format!("ended/{}/{name}", report.finished_at.strftime("%Y-%m-%d"));
+        let kept = async move {
+            reports.put(&name, Bytes::from(text)).await?;
+            match reports.local(&name) {
+                Some(_) => Ok(()),
+                // A bucket lists by name alone: who looks for new reports every few minutes looks through the marks of a day.
+                None => state.put(&mark, Bytes::new()).await,
+            }
+        };
+        store::wait(kept).map_err(|failure| {
             let message = format!("cannot write the run report `{}`: {failure}", url.display());
             let help = failure.help.unwrap_or_else(|| "check that the place may be written and is not full".to_owned());
             let kind = if failure.kind.is_transient() { FailureKind::Transient } else { FailureKind::Permanent };
@@ -281,7 +290,7 @@ pub fn json(report: &RunReport, redactor: &Redactor) -> String {
 }
 
 /// Fields that hold words of the format, times and ids. A secret such as `2026` or `failed` must not make the report unreadable.
-const STRUCTURE: [&str; 17] = [
+const STRUCTURE: [&str; 18] = [
     "version",
     "run_id",
     "job",
@@ -292,6 +301,7 @@ const STRUCTURE: [&str; 17] = [
     "end",
     "timezone",
     "scheduled_at",
+    "execution",
     "started_at",
     "finished_at",
     "outcome",

@@ -69,6 +69,7 @@ pub(crate) fn succeeded() -> RunReport {
         scheduled_at: None,
         execution: None,
         inputs: BTreeMap::new(),
+        chosen: Vec::new(),
         only: Vec::new(),
         attempt: 1,
         started_at: at("2026-11-20T06:00:03Z"),
@@ -280,6 +281,15 @@ fn a_run_without_checkout_steps_or_interval_is_shown() {
 fn text_of_others_moves_no_cursor() {
     let report = RunReport { warnings: vec!["\x1b[2Jgone\r\nnext".to_owned()], ..succeeded() };
     assert!(summary(&report, None, NARROW).contains("  \\u{1b}[2Jgone\\r\n  next\n"));
+}
+
+#[test]
+fn a_repository_without_a_commit_is_one() {
+    let told = |uncommitted_changes| {
+        let checkout = CheckoutReport { repository: ".".to_owned(), reference: None, commit: None, uncommitted_changes };
+        format!("{}{}", commit(&checkout), changes(&checkout))
+    };
+    assert_eq!([told(true), told(false)], ["none known, uncommitted changes", "none, not a git repository"]);
 }
 
 #[test]

@@ -362,6 +362,7 @@ fn report(request: &Request, steps: Vec<StepReport>, failure: Option<Failure>) -
         scheduled_at: request.scheduled_at,
         execution: request.execution.clone(),
         inputs: request.inputs.clone(),
+        chosen: request.job.chosen(&request.inputs),
         only: request.only.clone(),
         attempt: request.attempt,
         started_at: request.started_at,

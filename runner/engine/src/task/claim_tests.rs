@@ -24,6 +24,7 @@ fn taker(run_id: &str) -> Taker {
         commit: Some("a".to_owned()),
         by_hand: false,
         makes_up: false,
+        chosen: Vec::new(),
         lease_seconds: 300,
     }
 }

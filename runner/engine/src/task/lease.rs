@@ -57,6 +57,9 @@ pub(crate) struct Record {
     /// The commit of the definition.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) commit: Option<String>,
+    /// Names of the inputs whose values are not the job's defaults.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) chosen: Vec<String>,
     pub(crate) state: State,
     pub(crate) taken_at: Timestamp,
     pub(crate) renewed_at: Timestamp,
@@ -83,6 +86,7 @@ pub(crate) struct Taker {
     pub(crate) attempt: u32,
     pub(crate) holder: String,
     pub(crate) commit: Option<String>,
+    pub(crate) chosen: Vec<String>,
     /// Whether a person started it, and means it.
     pub(crate) by_hand: bool,
     /// Whether it makes up for a past interval: the watchdog started it, or it is of a backfill.
@@ -102,6 +106,7 @@ impl Taker {
             attempt: self.attempt,
             holder: self.holder.clone(),
             commit: self.commit.clone(),
+            chosen: self.chosen.clone(),
             state: State::Running,
             taken_at: now,
             renewed_at: now,

@@ -97,6 +97,15 @@ fn parts_of_a_second_do_not_move_ticks() {
 }
 
 #[test]
+fn a_schedule_tells_the_interval_that_holds_a_moment() {
+    let schedule = Schedule::parse("0 * * * *", "Europe/Lisbon").expect("valid");
+    let at_six = schedule.interval_at("2026-07-01T06:00").expect("an interval");
+    assert_eq!((at_six.start, at_six.end), (at("2026-07-01T05:00:00Z"), at("2026-07-01T06:00:00Z")));
+    assert_eq!(schedule.interval_at("2026-07-01T05:59:59Z").expect("an interval"), at_six);
+    assert_eq!(schedule.interval_at("yesterday"), None);
+}
+
+#[test]
 fn what_is_no_schedule_is_refused_with_its_reason_and_at_once() {
     let started = Instant::now();
     let error = |cron: &str, zone: &str| Schedule::parse(cron, zone).expect_err("refused");
@@ -141,6 +150,16 @@ fn intervals_are_read_in_the_zone_of_the_job() {
     assert_eq!(interval("2026-11-01/2026-11-03").expect("two days").end, at("2026-11-03T00:00:00Z"));
     for wrong in ["", "2026", "2026-13", "2026-02-30", "yesterday", "2026-11-02/2026-11-01", "2026-11-01/2026-11-01", "/", "a/b"] {
         assert!(interval(wrong).is_err(), "{wrong}");
+    }
+    for moment in ["2026-11-19T06:00", "2026-11-19 06:00", "2026-11-19T06:00Z", "2026-11-19T06:00:00+05:00"] {
+        let why = interval(moment).expect_err("one moment");
+        assert_eq!(why, format!("`{moment}` is one moment and not an interval: write `2026-11-19`, `2026-11` or `<start>/<end>`"));
+    }
+    for wrong in ["+002026-11-19", "20261119", "2026-11-19[UTC]", "+002026-11", "2026-11-19T99:00", "2026-11-1"] {
+        assert!(interval(wrong).expect_err("not a day").contains("is not an interval"), "{wrong}");
+    }
+    for wrong in ["+002026-11-19/2026-11-20", "2026-11-19/20261120", "2026-11-19T06:00[Europe/Paris]/2026-11-20"] {
+        assert!(interval(wrong).expect_err("not a time").contains("is not a time"), "{wrong}");
     }
     assert!(interval("2026-03-29T01:30:00/2026-04-01").expect_err("gap").contains("skips"));
     assert!(interval("2026-10-25T01:30:00/2026-11-01").expect_err("fold").contains("twice"));
