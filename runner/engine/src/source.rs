@@ -7,6 +7,7 @@
 mod column;
 mod dialect;
 mod field;
+mod form;
 mod header;
 mod infer;
 mod input;

@@ -89,6 +89,9 @@ pub fn parse(text: &str, file: &str) -> Result<Node, Problem> {
     NODES.set(0);
     let raw: RawSpanned<RawKind> = serde_yaml::from_str(text).map_err(|error| syntax_problem(&error, text, file))?;
     let node = convert(raw, text);
+    if matches!(node.kind, NodeKind::Null) {
+        return Err(Problem::error("yaml::syntax", "the file is empty").file(file).help("a definition begins with `version: 1`"));
+    }
     match duplicate_key(&node) {
         Some((first, second)) => {
             let line = text[..first.span.start].matches('\n').count() + 1;
@@ -111,7 +114,10 @@ fn syntax_problem(error: &serde_yaml::Error, text: &str, file: &str) -> Problem 
         m if m.contains("repetition limit") || m.contains(TOO_MANY_NODES) => {
             ("yaml::too_many_nodes", format!("more than {MAX_NODES} values, aliases counted each time"), "use fewer aliases")
         }
-        _ => ("yaml::syntax", format!("not valid YAML: {message}"), "check indentation, quotes and colons just before this place"),
+        _ => match error.location().and_then(|location| slip(text, floor_boundary(text, location.index()))) {
+            Some((span, message, help)) => return Problem::error("yaml::syntax", message).at(file, span).help(help),
+            None => ("yaml::syntax", format!("not valid YAML: {message}"), "check indentation, quotes and colons just before this place"),
+        },
     };
     let problem = Problem::error(code, message).file(file).help(help);
     match error.location() {
@@ -121,6 +127,50 @@ fn syntax_problem(error: &serde_yaml::Error, text: &str, file: &str) -> Problem 
             problem.at(file, start..end)
         }
         None => problem,
+    }
+}
+
+/// The two slips that the parser has no words for, on the line where it stopped or on the one before: where, what and what to do.
+fn slip(text: &str, at: usize) -> Option<(Span, &'static str, &'static str)> {
+    let line_of = |at: usize| text[..at].rfind('\n').map_or(0, |end| end + 1);
+    let line = |start: usize| (start, text[start..].lines().next().unwrap_or_default());
+    let (start, stopped) = line(line_of(at));
+    let blanks = stopped.len() - stopped.trim_start_matches([' ', '\t']).len();
+    if let Some(tab) = stopped[..blanks].find('\t') {
+        let span = start + tab..start + tab + 1;
+        return Some((span, "a tab stands in the indentation", "indent with blanks: YAML takes no tabs there"));
+    }
+    let before = line(line_of(text[..start].trim_end().len()));
+    [(start, stopped), before].into_iter().find_map(|(start, line)| {
+        let dash = line.trim_start().strip_prefix("- ").map(|item| line.len() - item.len());
+        let values = dash.into_iter().chain(line.match_indices(": ").map(|(colon, _)| colon + 2));
+        values.into_iter().find_map(|value| {
+            let value = line.len() - line[value..].trim_start().len();
+            let (length, message, help) = unquoted(&line[value..])?;
+            Some((start + value..start + value + length, message, help))
+        })
+    })
+}
+
+/// Why a value must stand in quotes, by its first characters, of which there are so many.
+fn unquoted(value: &str) -> Option<(usize, &'static str, &'static str)> {
+    match value.as_bytes() {
+        [b'{', b'{', ..] => Some((
+            2,
+            "a value that begins with `{{` stands without quotes",
+            "put the whole value in quotes, such as `\"{{ run.date }}.csv\"`: in YAML `{` begins a mapping",
+        )),
+        [b'*', ..] => Some((
+            1,
+            "a value that begins with `*` stands without quotes",
+            "put the whole value in quotes, such as `\"*/5 * * * *\"`: in YAML `*` begins an alias",
+        )),
+        [b'@' | b'`' | b'%', ..] => Some((
+            1,
+            "a value that begins with `@`, `%` or a backtick stands without quotes",
+            "put the whole value in quotes: in YAML no value begins so without them",
+        )),
+        _ => None,
     }
 }
 
@@ -172,6 +222,11 @@ impl<'de> Visitor<'de> for KindVisitor {
     }
 
     fn visit_unit<E>(self) -> Result<RawKind, E> {
+        Ok(RawKind::Null)
+    }
+
+    /// A text without any node.
+    fn visit_none<E>(self) -> Result<RawKind, E> {
         Ok(RawKind::Null)
     }
 
@@ -334,6 +389,36 @@ mod tests {
         assert_eq!(written(text, &["d", "y", "1"]), "q");
         assert_eq!(written(text, &["e"]), "|\n  two\n  lines");
         assert_eq!(written(text, &["f", "0"]), "one");
+    }
+
+    /// The problem as `what is pointed at: message`.
+    fn told(text: &str) -> String {
+        let problem = parse(text, "job.yaml").expect_err("refused");
+        assert!(problem.code == "yaml::syntax" && problem.help.is_some(), "{problem:?}");
+        format!("{}: {}", problem.span.map_or("", |span| &text[span]), problem.message)
+    }
+
+    #[test]
+    fn common_slips_are_named() {
+        for tab in ["steps:\n\t- id: a\n", "steps:\n  - id: a\n\t  sql: { text: select 1 }\n", "a:\n  b: 1\n  \tc: 2\n"] {
+            assert_eq!(told(tab), "\t: a tab stands in the indentation", "{tab}");
+        }
+        for empty in ["", "\n\n", "# nothing yet\n", "---\n"] {
+            assert_eq!(told(empty), ": the file is empty", "{empty}");
+        }
+        for template in [
+            "path: {{ run.date }}.csv\nname: x\n",
+            "steps:\n  - export: { format: csv, to: { connection: lake, path: {{ run.date }}.csv } }\n",
+            "path:   {{ run.date }}\n",
+            "- {{ run.date }}.csv\n",
+        ] {
+            assert_eq!(told(template), "{{: a value that begins with `{{` stands without quotes", "{template}");
+        }
+        for star in ["schedule:\n  cron: */5 * * * *\n  timezone: UTC\n", "cron: * * * * *\n", "path: *.csv\n", "a:\n  - *.csv\n"] {
+            assert_eq!(told(star), "*: a value that begins with `*` stands without quotes", "{star}");
+        }
+        assert!(told("cron: @daily\n").starts_with("@: a value that begins with `@`"));
+        assert!(told("a: \"x\nb: 1\n").contains("not valid YAML"));
     }
 
     fn code(text: &str) -> &'static str {

@@ -9,6 +9,7 @@ mod export;
 mod failure;
 mod graph;
 mod ingest;
+mod interval;
 mod materialize;
 mod reject;
 mod retry;

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use errand_model::failure::Failure;
+use errand_model::failure::{Failure, Place};
 use errand_model::value::ColumnType;
 
 use super::dialect::Dialect;
@@ -30,6 +30,8 @@ pub(super) struct Sample {
     by_name: HashMap<String, usize>,
     /// Records looked at.
     pub(super) records: u64,
+    /// Where the first key without a name stands.
+    pub(super) unnamed: Option<Place>,
     bytes: u64,
 }
 
@@ -79,12 +81,12 @@ impl Sample {
         while !self.is_full() {
             let most = usize::try_from(RECORDS - self.records).unwrap_or(usize::MAX).min(1024);
             let Some(run) = stream.next(most, &|_| false)? else { break };
-            self.run(&run, &fields, dialect);
+            self.run(&run, &fields, dialect, &entry.path);
         }
         Ok(())
     }
 
-    fn run(&mut self, run: &Run, fields: &[usize], dialect: &Dialect) {
+    fn run(&mut self, run: &Run, fields: &[usize], dialect: &Dialect, path: &str) {
         let mut cells = Vec::new();
         for record in &run.records {
             self.records += 1;
@@ -103,6 +105,10 @@ impl Sample {
             } else {
                 // Of a broken object the members before the break are taken; it is refused when it is loaded.
                 let _ = json::object(&run.bytes, record.start as usize, record.end as usize, |key, value| {
+                    if key.start == key.end && self.unnamed.is_none() {
+                        let mark = run.mark.forward(&run.bytes, key.start as usize - 1);
+                        self.unnamed = Some(Place { file: path.to_owned(), line: mark.line, column: mark.column });
+                    }
                     if let Ok(name) = std::str::from_utf8(&json::unescape(key.bytes(&run.bytes))) {
                         let column = self.column(name);
                         self.columns[column].1.member(value, &run.bytes);

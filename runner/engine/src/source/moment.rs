@@ -1,8 +1,9 @@
-//! Strict parsers of dates and times: ISO 8601 forms by hand, declared forms by `strptime`.
+//! Strict parsers of dates and times: ISO 8601 forms by hand, declared forms by `strptime` where [`form`] finds them written in full.
 
 use jiff::civil;
 use jiff::fmt::strtime;
 
+use super::form;
 use super::scalar::{Parsed, Reason};
 
 const SECOND: i64 = 1_000_000;
@@ -134,6 +135,7 @@ fn broken_down(text: &[u8], format: &str) -> Parsed<strtime::BrokenDownTime> {
     if text.is_empty() {
         return Err(Reason::Empty);
     }
+    form::check(text, format)?;
     strtime::parse(format, text).map_err(|_| Reason::Form)
 }
 
@@ -253,5 +255,24 @@ mod tests {
         assert_eq!(timestamp_as(b"1970-01-02 00:00 +0100", "%Y-%m-%d %H:%M %z"), Err(Reason::Zone));
         assert_eq!(timestamptz_as(b"1970-01-01 01:00 +0100", "%Y-%m-%d %H:%M %z"), Ok(0));
         assert_eq!(timestamptz_as(b"1970-01-01 01:00", "%Y-%m-%d %H:%M"), Err(Reason::NoZone));
+        assert!(timestamptz_as(b"86400", "%s") == Ok(86_400_000_000) && timestamptz_as(b"-1", "%s") == Ok(-1_000_000));
+        assert_eq!(timestamptz_as(b"1970-01-01 01:00 Etc/GMT-1", "%Y-%m-%d %H:%M %Q"), Ok(0));
+    }
+
+    #[test]
+    fn declared_forms_guess_nothing() {
+        for wrong in ["31/12/26", "31/12/126", " 31/12/2026", "31/ 12/2026", "31/12/+2026", "31/12/20266"] {
+            assert_eq!(date_as(wrong.as_bytes(), "%d/%m/%Y"), Err(Reason::Form), "{wrong}");
+        }
+        assert!(date_as(b"1012026", "%d%m%Y").is_err() && date_as(b"2026101", "%Y%m%d").is_err());
+        assert_eq!(time_as(b"23:59:60", "%H:%M:%S"), Err(Reason::Range));
+        assert_eq!(timestamp_as(b"1970-01-01 23:59:60", "%Y-%m-%d %H:%M:%S"), Err(Reason::Range));
+        assert_eq!(date_as(b"2/1/1970", "%d/%m/%Y"), Ok(1));
+        assert_eq!(date_as(b"Friday 2JAN70", "%A %d%b%y"), Ok(1));
+        assert_eq!(date_as(b"Jan  2 1970", "%b %e %Y"), Ok(1));
+        assert_eq!(date_as(b"1970-W01-5", "%G-W%V-%u"), Ok(1));
+        assert_eq!(time_as(b"1:02 pm", "%I:%M %p"), Ok(46_920_000_000));
+        assert_eq!(time_as(b"00:00:01.5", "%H:%M:%S%.f"), Ok(1_500_000));
+        assert_eq!(time_as(b"000001000001", "%H%M%S%f"), Ok(1_000_001));
     }
 }

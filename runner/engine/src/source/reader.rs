@@ -263,6 +263,10 @@ fn mapping(stream: &mut Stream, plan: &Plan, entry: &FileEntry) -> Result<Option
     }
     let mapping = if plan.dialect().header {
         let Some(header) = header::read(stream, plan.dialect(), &entry.path)? else { return Ok(None) };
+        if plan.resolved().columns.is_empty() {
+            // Nothing but headers was found when columns were looked for.
+            return Ok(None);
+        }
         header::map(&header, plan.resolved(), plan.contract(), &entry.path)?
     } else {
         header::by_position(plan.resolved())

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use errand_model::document::step::{Format, SchemaContract};
-use errand_model::failure::{Failure, FailureKind};
+use errand_model::failure::{Failure, FailureKind, Place};
 use errand_model::job::{Column, Files};
 use errand_model::value::ColumnType;
 
@@ -105,6 +105,7 @@ impl Resolving<'_> {
                 match self.contract {
                     _ if is_known => {}
                     SchemaContract::Freeze => return Err(header::unexpected(name, place)),
+                    SchemaContract::Evolve if name.is_empty() => return Err(unnamed("a column has no name in the header", place)),
                     SchemaContract::Evolve => columns.push(self.added(name)),
                     SchemaContract::Quarantine | SchemaContract::DiscardRow | SchemaContract::DiscardValue => {}
                 }
@@ -113,6 +114,11 @@ impl Resolving<'_> {
         let mut resolved = Resolved { columns, ..Resolved::default() };
         if resolved.columns.iter().any(is_inferred) {
             let sample = Sample::of(self.files, self.dialect)?;
+            if self.known.is_none() && sample.records == 0 {
+                // A table would keep the types that nothing has told.
+                let warning = "no file has a row to tell the types of its columns, and of headers alone no table is made: declare `columns` to have one";
+                return Ok(Resolved { warnings: vec![warning.to_owned()], ..Resolved::default() });
+            }
             infer(&mut resolved, &sample);
         }
         absent(&mut resolved, &headers, self.contract)?;
@@ -125,6 +131,9 @@ impl Resolving<'_> {
         }
         let sample = Sample::of(self.files, self.dialect)?;
         let mut columns = self.known.clone().unwrap_or_default();
+        if let Some(place) = sample.unnamed.as_ref().filter(|_| columns.iter().all(|column| !column.from.is_empty())) {
+            return Err(unnamed("a key has no name", place));
+        }
         for (name, _) in &sample.columns {
             if columns.iter().any(|column| column.from.to_lowercase() == name.to_lowercase()) {
                 continue;
@@ -153,11 +162,13 @@ fn is_inferred(column: &ResolvedColumn) -> bool {
 /// Columns with the names of a header.
 fn named(header: &Header) -> Result<Vec<ResolvedColumn>, Failure> {
     if let Some(index) = header.names.iter().position(String::is_empty) {
-        return Err(Failure::new(FailureKind::Rejected, "source::header", format!("column {} has no name in the header", index + 1))
-            .at(header.places[index].clone())
-            .help("name it, or declare `columns`"));
+        return Err(unnamed(&format!("column {} has no name in the header", index + 1), &header.places[index]));
     }
     Ok(header.names.iter().map(|name| column(name, ColumnType::Text, Origin::Inferred)).collect())
+}
+
+fn unnamed(message: &str, place: &Place) -> Failure {
+    Failure::new(FailureKind::Rejected, "source::header", message).at(place.clone()).help("name it, or declare `columns`")
 }
 
 fn infer(resolved: &mut Resolved, sample: &Sample) {

@@ -1,5 +1,9 @@
 //! `ingest`, and the keys that modes want.
 
+use jiff::civil;
+use jiff::fmt::strtime::{self, BrokenDownTime};
+use jiff::tz::TimeZone;
+
 use super::{Capability, Cx, check, piped, step};
 use crate::decode::Spanned;
 use crate::document::step::{
@@ -91,6 +95,10 @@ pub(super) fn publish(keys: &Keys<'_>, at: &Span, columns: Option<&[&str]>, cx: 
         let help = "write `mode: delete_insert`, or remove `partition`";
         cx.error("definition::conflict", format!("mode `{mode}` has no use for `partition`"), help, &partition.span);
     }
+    if let Some(cursor) = keys.cursor.filter(|_| keys.primary_key.is_none() && !is_missing) {
+        let help = "add `primary_key: [column]`, or remove `cursor`";
+        cx.error("definition::conflict", "`cursor` orders rows that share a `primary_key`, and there is none", help, &cursor.span);
+    }
     if let Some(key) = keys.primary_key {
         if cx.is_empty(key) {
             cx.error("definition::empty_value", "`primary_key` has no column", "name at least one column, or remove the key", &key.span);
@@ -173,13 +181,8 @@ fn column(document: &ColumnDocument, cx: &mut Cx<'_>) -> Option<Column> {
         if !is_time {
             let help = "only dates and times have a format; remove it, or change the type";
             cx.error("definition::conflict", format!("a column of type `{}` has no `format`", kind.value), help, &format.span);
-        } else if !format.contains('%') {
-            cx.error(
-                "definition::bad_value",
-                format!("`{}` has no sign of strftime", format.value),
-                "write such as `%d/%m/%Y`",
-                &format.span,
-            );
+        } else if let Some((message, help)) = unreadable(format, kind.value) {
+            cx.error("definition::bad_value", message, help, &format.span);
         }
     }
     let name = document.name.as_ref()?.value.clone();
@@ -190,6 +193,75 @@ fn column(document: &ColumnDocument, cx: &mut Cx<'_>) -> Option<Column> {
         format: document.format.as_ref().map(|format| format.value.clone()),
         name,
     })
+}
+
+/// Why no value of a type can be read by a format, and what to do.
+fn unreadable(format: &str, kind: ColumnType) -> Option<(String, &'static str)> {
+    if !format.contains('%') {
+        return Some((format!("`{format}` has no sign of strftime"), "write such as `%d/%m/%Y`"));
+    }
+    let signs = match signs(format) {
+        Ok(signs) => signs,
+        Err(unknown) => {
+            let help = "write signs such as `%Y`, `%m`, `%d`, `%b`, `%H`, `%M`, `%S`, `%.f`, `%z`; `%%` is a percent sign";
+            return Some((format!("`{unknown}` in `{format}` is no sign that values are read by"), help));
+        }
+    };
+    let has = |letters: &str| signs.chars().any(|sign| letters.contains(sign));
+    if has("Il") && !has("pP") {
+        return Some((format!("`{format}` has hours from 1 to 12 and does not say of which half of the day"), "add `%p`, or write `%H`"));
+    }
+    if has("pP") && has("HkTR") {
+        return Some((format!("`{format}` has hours from 0 to 23 and `%p` beside them"), "write `%I`, or remove `%p`"));
+    }
+    let sample = civil::date(2026, 11, 19).at(14, 25, 36, 123_456_000).to_zoned(TimeZone::UTC).ok()?;
+    let parts = strtime::format(format, &sample).and_then(|text| strtime::parse(format, text)).ok();
+    let reads = |read: fn(&BrokenDownTime) -> bool| parts.as_ref().is_some_and(read);
+    let refusal = |what: &str, help: &'static str| Some((format!("`{format}` {what}"), help));
+    match kind {
+        ColumnType::Date if !reads(|parts| parts.to_date().is_ok()) => {
+            refusal("makes no date", "a date has a year, a month and a day, such as `%d/%m/%Y`")
+        }
+        ColumnType::Time if !reads(|parts| parts.hour().is_some() && parts.to_time().is_ok()) => {
+            refusal("makes no time of day", "write such as `%H:%M:%S`")
+        }
+        ColumnType::Timestamp if has("zQs") => refusal("has a zone, or says the moment by itself", "declare `timestamptz`"),
+        ColumnType::Timestamp if !reads(|parts| parts.to_datetime().is_ok()) => {
+            refusal("makes no date and time", "write such as `%d/%m/%Y %H:%M:%S`")
+        }
+        ColumnType::Timestamptz if !reads(|parts| parts.to_timestamp().is_ok() || parts.to_zoned().is_ok()) => {
+            refusal("makes no moment", "write such as `%d/%m/%Y %H:%M:%S %z`, or declare `timestamp` for times without a zone")
+        }
+        ColumnType::Date
+        | ColumnType::Time
+        | ColumnType::Timestamp
+        | ColumnType::Timestamptz
+        | ColumnType::Boolean
+        | ColumnType::Integer
+        | ColumnType::Bigint
+        | ColumnType::Decimal(..)
+        | ColumnType::Double
+        | ColumnType::Text
+        | ColumnType::Json => None,
+    }
+}
+
+/// The letters of the signs of a format, or the first sign that values cannot be read by.
+fn signs(format: &str) -> Result<String, String> {
+    let mut letters = String::new();
+    let mut rest = format;
+    while let Some((_, sign)) = rest.split_once('%') {
+        let bare = sign.trim_start_matches(['_', '-', '0', '^', '#']);
+        let bare = bare.trim_start_matches(|digit: char| digit.is_ascii_digit());
+        let is_fraction = bare.strip_prefix('.').is_some_and(|rest| rest.trim_start_matches(|c: char| c.is_ascii_digit()).starts_with('f'));
+        let bare = bare.trim_start_matches(':');
+        let letter = bare.chars().next();
+        let known = letter.filter(|letter| is_fraction || "AaBbDdeFfGgHhIjklMmNnPpQRSsTtUuVWwYyz%".contains(*letter));
+        let length = sign.len() - bare.len() + letter.map_or(0, char::len_utf8);
+        letters.push(known.ok_or_else(|| format!("%{}", &sign[..length]))?);
+        rest = &sign[length..];
+    }
+    Ok(letters)
 }
 
 fn files(document: &Spanned<FilesDocument>, ingest: &IngestDocument, cx: &mut Cx<'_>) -> Option<Files> {

@@ -53,6 +53,29 @@ fn text_that_may_surprise_is_warned_of() {
 }
 
 #[test]
+fn headers_without_rows_make_no_columns() {
+    let case = Case::csv("id,amount\n").file("b.csv", "id,amount\n\n");
+    let resolved = case.resolve().expect("resolved");
+    assert_eq!((resolved.columns.len(), resolved.sampled), (0, 0));
+    assert_eq!(
+        resolved.warnings,
+        ["no file has a row to tell the types of its columns, and of headers alone no table is made: declare `columns` to have one"]
+    );
+    assert_eq!(case.read().expect("read").read, 0);
+    let kind = |case: &Case| case.resolve().expect("resolved").columns[0].kind;
+    assert_eq!(kind(&Case::csv("id,amount\n").file("b.csv", "id,amount\n1,2\n")), ColumnType::Bigint);
+    assert_eq!(kind(&Case::csv("id\n").column("id", "integer")), ColumnType::Integer);
+    let mut there = Case::csv("id\n");
+    there.existing = Some(vec![("id".to_owned(), ColumnType::Date)]);
+    assert_eq!(kind(&there), ColumnType::Date);
+    assert_eq!(Case::csv("id,\n").failure(), "a.csv:1:4: column 2 has no name in the header");
+    assert_eq!(
+        Case::csv("id,\n1,2\n").column("id", "bigint").contract(SchemaContract::Evolve).failure(),
+        "a.csv:1:4: a column has no name in the header"
+    );
+}
+
+#[test]
 fn a_value_that_breaks_an_inferred_type_is_refused_and_says_so() {
     let mut text = "n,m\n".to_owned();
     text.extend((0..200_000).map(|row| format!("{row},1\n")));

@@ -43,6 +43,17 @@ fn a_json_value_of_the_wrong_kind_is_refused() {
 }
 
 #[test]
+fn a_key_without_a_name_is_refused_at_its_place() {
+    assert_eq!(Case::jsonl("{\"a\":1}\n{\"a\":2,\"\":1}\n").failure(), "a.jsonl:2:8: a key has no name");
+    assert_eq!(Case::json("[{\"a\": {\"\": 1}},\n {\"\": 2}]").failure(), "a.json:2:3: a key has no name");
+    let evolve = Case::jsonl("{\"a\":1,\"\":2}\n").column("a", "integer").contract(SchemaContract::Evolve);
+    assert_eq!(evolve.failure(), "a.jsonl:1:8: a key has no name");
+    let dropped = Case::jsonl("{\"a\":1,\"\":2}\n").column("a", "integer").contract(SchemaContract::DiscardValue);
+    assert_eq!(dropped.rows(), ["1"]);
+    assert_eq!(Case::jsonl("{\"a\":{\"\":1}}\n").rows(), ["{\"\":1}"]);
+}
+
+#[test]
 fn the_contract_decides_about_unknown_keys() {
     let case =
         |contract| Case::jsonl("{\"a\":1}\n{\"a\":2,\"z\":null}\n{\"z\":{\"q\":1},\"a\":3}\n").column("a", "integer").contract(contract);
