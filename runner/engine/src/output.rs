@@ -1,6 +1,8 @@
 //! Rows become one local file: CSV, JSON Lines or Parquet, in the very forms that DuckDB's `COPY` writes.
 //!
-//! So an export is the same file whichever warehouse its rows come from. Memory is bounded; making the file durable, naming and
+//! So an export is the same file whichever warehouse its rows come from. Two things are other than DuckDB's, so that they are read back as they
+//! were: numbers inside of JSON keep all their digits, and doubles that are no finite numbers are `NaN`, `Infinity` and `-Infinity`, in JSON as
+//! texts. Memory is bounded; making the file durable, naming and
 //! moving it is the caller's work. Must not know any warehouse.
 
 mod embed;

@@ -28,7 +28,9 @@ use errand_model::report::UsageReport;
 use errand_model::value::ColumnType;
 use tokio_util::sync::CancellationToken;
 
-pub use capabilities::{Capabilities, Case, Fence, equal_or_both_null, is_not_distinct, quote_exact, quote_exact_list, quote_text};
+pub use capabilities::{
+    Capabilities, Case, Fence, FileWrite, WriteFile, equal_or_both_null, is_not_distinct, quote_exact, quote_exact_list, quote_text,
+};
 
 pub use files::{FileColumn, FileForm, FileGroup, FileLoads, GroupFile, MakeParts, PutPart, TextForm, TextPart};
 
@@ -95,7 +97,8 @@ pub struct AppendTarget {
 /// `warehouse::syntax`, `missing_object`, `exists_already` (what was to be made is there), `permission`, `constraint`, `duplicate_key`, `value`,
 /// `conflict` (another transaction was faster), `lock_timeout`, `statement_timeout`, `connection_lost` (whether the statement took effect is not
 /// known), `session_too_short` (a transaction outlived its login), `unreachable`, `authentication`, `in_transaction` (one cannot begin inside
-/// another), `suspended`, `disk_full` (`Permanent`: it stays full until somebody makes room), `out_of_memory`, `cancelled`, `refused`, `internal`.
+/// another), `suspended`, `disk_full` (`Permanent`: it stays full until somebody makes room), `read_only` (nothing can be written here),
+/// `out_of_memory`, `cancelled`, `refused`, `internal`.
 /// The message of a failure in SQL ends in `\n\nLINE n: <text>\n<blanks>^` where the warehouse says the place.
 #[async_trait]
 pub trait Session: Send {

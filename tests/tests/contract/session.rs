@@ -323,3 +323,19 @@ pub(crate) async fn says_that_a_right_is_missing(site: &Site) {
     drop(session);
     site.execute(&format!("DROP ROLE {name}"));
 }
+
+/// Postgres: the schema of tables that name none, where the connection names one.
+pub(crate) async fn the_schema_of_the_connection_is_made(site: &Site) {
+    let yaml = std::fs::read_to_string(site.project.path("errand.yaml")).expect("it is there");
+    let named = yaml.replace("\"tls\":\"disable\"", "\"tls\":\"disable\",\"schema\":\"brandnew\"");
+    assert_ne!(named, yaml);
+    site.project.write("errand.yaml", named).write("data/a.csv", "id\n1\n");
+    let load = "ingest: { source: { files: { connection: lake, path: a.csv, format: csv } }, target: { table: t } }";
+    let read = "sql: { text: create table u as select id from t }";
+    site.project.steps(&format!("\n  - id: load\n    {load}\n  - id: read\n    {read}\n"));
+    let _ = site.project.run("2026-01-05").ok();
+    assert_eq!(site.rows("SELECT id FROM brandnew.u"), ["1"]);
+    assert!(site.tables().is_empty(), "in `public`");
+    site.project.steps(&format!("\n  - id: load\n    {load}\n"));
+    assert_eq!(site.project.run("2026-01-05").ok().how("load"), "already_done", "it is there");
+}

@@ -147,21 +147,49 @@ fn what_another_runner_still_writes_is_left_alone() {
     assert_eq!(files(&project.path("data")).len(), 2, "whoever held it is gone");
 }
 
-/// Each writes a file of its own: the last one to end names its file, which holds its rows alone.
+/// Each writes a file of its own: the last one to end names its file, which holds its rows alone. That the paths are one, only the run shows.
 #[test]
 fn two_exports_to_one_path_at_once_leave_one_of_the_two() {
     let project = Project::new();
     let step = |id: &str| {
         let query = format!("select '{id}' as who, range as n from range(200000) order by n");
-        format!(
-            "\n  - id: {id}\n    needs: []\n    export: {{ query: \"{query}\", format: csv, to: {{ connection: lake, path: out.csv }} }}\n"
-        )
+        let to = format!("{{ connection: lake, path: '{{{{ inputs.{id} }}}}' }}");
+        format!("\n  - id: {id}\n    needs: []\n    export: {{ query: \"{query}\", format: csv, to: {to} }}\n")
     };
-    project.steps(&["a", "b", "c"].map(step).concat());
+    let inputs = ["a", "b", "c"].map(|id| format!("{id}: {{ type: string, default: out.csv }}")).join(", ");
+    project.job(&format!("inputs: {{ {inputs} }}"), &["a", "b", "c"].map(step).concat());
     let _ = project.run("2026-01-05").ok();
     assert_eq!(files(&project.path("data")), [project.path("data/out.csv")]);
     let text = fs::read_to_string(project.path("data/out.csv")).expect("text");
     let who = text.lines().nth(1).and_then(|line| line.split(',').next()).unwrap_or_default();
     let whole = (0..200_000).map(|n| format!("{who},{n}\n")).collect::<String>();
     assert!(text.strip_prefix("who,n\n") == Some(whole.as_str()), "rows of more than one, or not all");
+}
+
+/// Types that only DuckDB has, beside one that it writes to JSON otherwise than it is.
+#[test]
+fn json_lines_hold_every_type_and_all_rows_in_order() {
+    let project = Project::new();
+    let values = "{'a': 1} as s, [date '2026-01-05'] as l, 12345678901234567890123456789::hugeint as h, null::uuid as u, 0.1::float as f";
+    let query = format!("select n, n / 4 as q, {values} from range(300000) as r(n) order by n");
+    project.steps(&format!(
+        "\n  - id: out\n    export: {{ query: \"{query}\", format: jsonl, to: {{ connection: lake, path: out.jsonl }} }}\n"
+    ));
+    assert_eq!(project.run("2026-01-05").ok().counts("out"), [300_000, 300_000, 0, 0]);
+    let text = fs::read_to_string(project.path("data/out.jsonl")).expect("text");
+    let rest = "\"s\":{\"a\":1},\"l\":[\"2026-01-05\"],\"h\":12345678901234567890123456789,\"u\":null,\"f\":0.10000000149011612}";
+    for (n, line) in text.lines().enumerate() {
+        let quarter = ["0", "25", "5", "75"][n % 4];
+        assert_eq!(line, format!("{{\"n\":{n},\"q\":{}.{quarter},{rest}", n / 4));
+    }
+    assert_eq!(text.lines().count(), 300_000);
+}
+
+#[test]
+fn a_number_that_json_has_not_is_refused_where_it_cannot_be_spelled() {
+    let project = Project::new();
+    project.steps(&export("query: \"select [1.5, 'nan'::double] as l from t\"", "jsonl", "out.jsonl"));
+    let run = project.run("2026-01-05").fails(17, "output::json");
+    assert!(run.message().contains("column `l`"), "{}", run.message());
+    assert_eq!(files(&project.path("data")).len(), 0);
 }

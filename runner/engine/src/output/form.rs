@@ -240,17 +240,30 @@ pub(crate) fn single(out: &mut Vec<u8>, value: f32) {
     Shortest::of(value.abs()).text(out);
 }
 
+/// The word that is read back as a double which is no finite number.
+fn beyond(value: f64) -> Option<&'static [u8]> {
+    match value {
+        value if value.is_finite() => None,
+        value if value.is_nan() => Some(b"NaN"),
+        value if value > 0.0 => Some(b"Infinity"),
+        _ => Some(b"-Infinity"),
+    }
+}
+
+/// A double as CSV: as text, but for what is no finite number.
+pub(crate) fn double_csv(out: &mut Vec<u8>, value: f64) {
+    match beyond(value) {
+        Some(word) => out.extend_from_slice(word),
+        None => double(out, value),
+    }
+}
+
 /// A double as JSON. What JSON has no number for is a string, which is read back as the same number.
 pub(crate) fn double_json(out: &mut Vec<u8>, value: f64) {
-    if !value.is_finite() {
-        let word: &[u8] = if value.is_nan() {
-            b"\"NaN\""
-        } else if value > 0.0 {
-            b"\"Infinity\""
-        } else {
-            b"\"-Infinity\""
-        };
-        return out.extend_from_slice(word);
+    if let Some(word) = beyond(value) {
+        out.push(b'"');
+        out.extend_from_slice(word);
+        return out.push(b'"');
     }
     if value.is_sign_negative() {
         out.push(b'-');

@@ -101,7 +101,7 @@ fn doubles_have_their_shortest_digits() {
         "0.0 -0.0 1.0 0.1 1000000000000000.0 10000000000000000.0 123456789012345680.0 1e21 0.0001 0.00001 1e-7 0.000015 1.7976931348623157e308 5e-324 125000000000000000000.0 9.869604401089358 1234567890123456.0"
     );
     let [csv, jsonl] = both("double", Arc::new(Float64Array::from(vec![f64::NAN, f64::INFINITY, f64::NEG_INFINITY])));
-    assert_eq!((csv.as_str(), jsonl.as_str()), ("nan inf -inf", "\"NaN\" \"Infinity\" \"-Infinity\""));
+    assert_eq!((csv.as_str(), jsonl.as_str()), ("NaN Infinity -Infinity", "\"NaN\" \"Infinity\" \"-Infinity\""));
 }
 
 #[test]
@@ -345,6 +345,19 @@ fn rows(rows: &[Row]) -> (Columns, RecordBatch) {
         ("ts", "timestamp", Arc::new(moments())),
         ("tz", "timestamptz", Arc::new(moments().with_timezone("UTC"))),
     ])
+}
+
+#[test]
+fn doubles_that_are_no_finite_numbers_are_read_back() {
+    let array = Float64Array::from(vec![f64::NAN, f64::INFINITY, f64::NEG_INFINITY]);
+    let (columns, written) = batch(vec![("c", "double", Arc::new(array))]);
+    for (format, end) in [(ExportFormat::Csv, "csv"), (ExportFormat::Jsonl, "jsonl")] {
+        let target = target(end);
+        let _ = write(&target.path, format, &columns, std::slice::from_ref(&written));
+        let read = read_back(&target, format, &columns);
+        let read = read.column(0).as_any().downcast_ref::<Float64Array>().expect("doubles");
+        assert!(read.value(0).is_nan() && read.value(1) == f64::INFINITY && read.value(2) == f64::NEG_INFINITY, "{format:?}: {read:?}");
+    }
 }
 
 proptest! {

@@ -172,7 +172,7 @@ impl<'a> Values<'a> {
         match self {
             Self::Text(array) | Self::Json(array) => field(out, array.value(row).as_bytes()),
             Self::Decimal(array, precision, scale) => form::decimal(out, array.value(row), *precision, *scale),
-            Self::Double(array) => form::double(out, array.value(row)),
+            Self::Double(array) => form::double_csv(out, array.value(row)),
             _ => self.plain(out, row),
         }
     }

@@ -15,13 +15,17 @@ use rustix::fs::{FlockOperation, flock};
 use super::{Attempt, Effect, single_query};
 use crate::output::Writer;
 use crate::store::{Store, write_help};
-use crate::warehouse::{Session, ledger};
+use crate::warehouse::{FileWrite, Session, ledger};
 
 /// How the name of a file ends that is not whole yet.
 const PARTIAL: &str = ".partial";
 
 /// Rows on their way to a file.
 const ROWS: &str = "_errand_export";
+
+/// First words of statements that write, in capitals. Of queries that write all the same, those warehouses tell that can.
+const WRITING: [&str; 11] = ["INSERT", "UPDATE", "DELETE", "MERGE", "TRUNCATE", "CREATE", "ALTER", "DROP", "GRANT", "REVOKE", "COPY"];
+const WRITING_HELP: &str = "write a step of kind `sql` for it, and export what it leaves";
 
 pub(super) async fn run(attempt: &mut Attempt, step: &ExportStep) -> Result<Effect, Failure> {
     let relative = attempt.render(&step.path)?;
@@ -51,13 +55,49 @@ async fn export(
         Subject::Query(query) => {
             let rendered = attempt.render_sql(query, session.capabilities())?;
             let (text, place) = single_query(query, &rendered, session.capabilities().dialect)?;
+            refuse_writing(text, &place)?;
             (text.to_owned(), Some(place))
         }
     };
     let file = Partial::of(&store, &relative)?;
-    let written = write(attempt, session, (&query, place), &file.path, step.format).await.map_err(|failure| file.explained(failure))?;
+    let written = write(attempt, session, (&query, place), &file.path, step.format).await;
+    let written = written.map_err(|failure| file.explained(writing(failure)))?;
     let bytes = file.publish(&store, &relative).await?;
     finish(attempt, session, step, load, (relative, written, bytes)).await
+}
+
+/// A query whose first word says that it is none.
+fn refuse_writing(query: &str, place: &Place) -> Result<(), Failure> {
+    let word: String = query.chars().take_while(char::is_ascii_alphabetic).collect();
+    if !WRITING.contains(&word.to_ascii_uppercase().as_str()) {
+        return Ok(());
+    }
+    let message = format!("an export reads, and `{word}` writes: one SELECT is expected");
+    Err(Failure::new(FailureKind::Definition, "export::writes", message).at(place.clone()).help(WRITING_HELP))
+}
+
+/// A query that wrote where it could only read.
+fn writing(failure: Failure) -> Failure {
+    if failure.code != "warehouse::read_only" {
+        return failure;
+    }
+    let message = format!("an export reads, and this query writes: {}", failure.message);
+    Failure { kind: FailureKind::Definition, code: "export::writes".to_owned(), message, ..failure }.help(WRITING_HELP)
+}
+
+/// Begins a transaction that can only read, where the warehouse has such: else a query with `RETURNING` would delete what it exports.
+async fn begin_reading(session: &mut dyn Session) -> Result<(), Failure> {
+    match session.capabilities().begin_reading {
+        Some(begin) => session.execute(begin).await.map(|_| ()),
+        None => Ok(()),
+    }
+}
+
+async fn end_reading(session: &mut dyn Session) -> Result<(), Failure> {
+    match session.capabilities().begin_reading {
+        Some(_) => session.execute("COMMIT").await.map(|_| ()),
+        None => Ok(()),
+    }
 }
 
 /// Writes the rows of a query to a file of this machine: the warehouse itself where it can, else its rows as they come.
@@ -68,15 +108,33 @@ async fn write(
     path: &Path,
     format: ExportFormat,
 ) -> Result<u64, Failure> {
-    if let Some(write_file) = session.capabilities().write_file {
-        // The rows are made first: DuckDB 2.0.0 may wait for ever when a query fails while its rows are written to a file.
-        let rows = format!("CREATE OR REPLACE TEMP TABLE {ROWS} AS\n{query}");
-        let above = place.clone().map(|place| Place { line: place.line.saturating_sub(1), ..place });
-        attempt.send_at(session, &rows, above).await?;
-        let written = attempt.send_at(session, &write_file(&format!("FROM {ROWS}"), path, format), place).await?;
-        attempt.send(session, &format!("DROP TABLE {ROWS}")).await?;
+    begin_reading(session).await?;
+    let Some(write_file) = session.capabilities().write_file else {
+        let written = write_recorded(attempt, session, (query, place), path, format).await?;
+        end_reading(session).await?;
         return Ok(written);
-    }
+    };
+    // The rows are made first: DuckDB 2.0.0 may wait for ever when a query fails while its rows are written to a file.
+    let rows = format!("CREATE OR REPLACE TEMP TABLE {ROWS} AS\n{query}");
+    let above = place.clone().map(|place| Place { line: place.line.saturating_sub(1), ..place });
+    attempt.send_at(session, &rows, above).await?;
+    end_reading(session).await?;
+    let columns = session.describe(&format!("SELECT * FROM {ROWS}")).await?;
+    let written = match write_file(ROWS, &columns, path, format) {
+        FileWrite::Statement(sql) => attempt.send_at(session, &sql, place).await?,
+        FileWrite::Rows(query) => write_recorded(attempt, session, (&query, place), path, format).await?,
+    };
+    attempt.send(session, &format!("DROP TABLE {ROWS}")).await?;
+    Ok(written)
+}
+
+async fn write_recorded(
+    attempt: &mut Attempt,
+    session: &mut dyn Session,
+    (query, place): (&str, Option<Place>),
+    path: &Path,
+    format: ExportFormat,
+) -> Result<u64, Failure> {
     let stopwatch = attempt.run.request.clock.stopwatch();
     let result = write_rows(session, query, path, format).await;
     attempt.record_statement(query, place.as_ref(), &stopwatch, result.as_ref().ok().copied());
@@ -85,6 +143,11 @@ async fn write(
 
 async fn write_rows(session: &mut dyn Session, query: &str, path: &Path, format: ExportFormat) -> Result<u64, Failure> {
     let (columns, capabilities) = (session.describe(query).await?, session.capabilities());
+    if columns.is_empty() {
+        let failure =
+            Failure::new(FailureKind::Definition, "export::no_columns", "one SELECT is expected, and this statement has no columns");
+        return Err(failure.help(WRITING_HELP));
+    }
     let columns: Vec<(String, ColumnType)> =
         columns.iter().map(|column| (capabilities.unfold(&column.name), column.kind.unwrap_or(ColumnType::Text))).collect();
     let writer = Arc::new(Mutex::new(Some(Writer::create(path, format, &columns)?)));

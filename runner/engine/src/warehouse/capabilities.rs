@@ -9,6 +9,8 @@ use errand_model::template::scanner::Dialect;
 pub use errand_model::template::sql::IdentifierCase as Case;
 use errand_model::value::ColumnType;
 
+use super::TableColumn;
+
 /// What differs between warehouses and can be said as data.
 #[derive(Clone, Copy, Debug)]
 pub struct Capabilities {
@@ -47,8 +49,22 @@ pub struct Capabilities {
     pub fence: Fence,
     /// A table expression over Parquet files on this machine, with the columns `filename` and `file_row_number` beside the data.
     pub scan_parquet: Option<fn(&[PathBuf]) -> String>,
-    /// A statement that writes the rows of a query to a file on this machine.
-    pub write_file: Option<fn(query: &str, path: &Path, format: ExportFormat) -> String>,
+    /// How the rows of a table become a file on this machine, where it writes files itself.
+    pub write_file: Option<WriteFile>,
+    /// The statement that begins a transaction in which nothing can be changed but what is temporary: `warehouse::read_only` else.
+    pub begin_reading: Option<&'static str>,
+}
+
+/// Tells how the rows of a table become a file.
+pub type WriteFile = fn(table: &str, columns: &[TableColumn], path: &Path, format: ExportFormat) -> FileWrite;
+
+/// How the rows of a table become a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FileWrite {
+    /// This statement writes it.
+    Statement(String),
+    /// The warehouse would write some values otherwise than they are: the rows of this query are to be read, and the file written from them.
+    Rows(String),
 }
 
 /// How a second runner is kept from writing a load that another one writes.

@@ -3,14 +3,15 @@
 //! Every call runs on a blocking thread; cancellation interrupts the running statement.
 
 mod feed;
+mod file;
+mod open;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use duckdb::{Config, Connection};
-use errand_model::document::step::ExportFormat;
+use duckdb::Connection;
 use errand_model::failure::{Failure, FailureKind};
 use errand_model::job::TableName;
 use errand_model::template::scanner::Dialect;
@@ -43,12 +44,10 @@ pub(super) static CAPABILITIES: Capabilities = Capabilities {
     try_cast: true,
     merge: true,
     fence: Fence::PrimaryKey,
-    scan_parquet: Some(scan_parquet),
-    write_file: Some(write_file),
+    scan_parquet: Some(file::scan_parquet),
+    write_file: Some(file::write),
+    begin_reading: Some("BEGIN TRANSACTION READ ONLY"),
 };
-
-/// Least memory that DuckDB gets: below it, its own start fails.
-const MIN_MEMORY: u64 = 96 << 20;
 
 /// One open database.
 pub(super) struct Duckdb {
@@ -61,7 +60,7 @@ impl Duckdb {
     /// Opens the file, which is made when it is not there.
     pub(super) async fn open(path: PathBuf, budget: Budget) -> Result<Self, Failure> {
         let opened = tokio::task::spawn_blocking(move || {
-            let connection = open(&path, budget)?;
+            let connection = open::open(&path, budget)?;
             let place = text_rows(&connection, "SELECT current_database(), current_schema()")?;
             let place: Vec<String> = place.iter().flatten().flatten().map(|name| quote_exact(name)).collect();
             Ok::<_, Failure>((connection, place.join(".")))
@@ -69,38 +68,6 @@ impl Duckdb {
         let (connection, home) = joined(opened.await)??;
         Ok(Self { connection: Mutex::new(connection), home })
     }
-}
-
-fn open(path: &Path, budget: Budget) -> Result<Connection, Failure> {
-    if let Some(parent) = path.parent() {
-        std::fs::create_dir_all(parent).map_err(|error| {
-            let message = format!("cannot make directory `{}`: {error}", parent.display());
-            Failure::new(FailureKind::Permanent, "warehouse::no_directory", message)
-        })?;
-    }
-    let memory = format!("{}MiB", budget.memory_bytes.max(MIN_MEMORY) >> 20);
-    let config = Config::default()
-        .enable_autoload_extension(false)
-        .and_then(|config| config.with("autoinstall_known_extensions", "false"))
-        .and_then(|config| config.max_memory(&memory))
-        .map_err(|error| failure(&error))?;
-    let connection = Connection::open_with_flags(path, config).map_err(|error| open_failure(&error, path))?;
-    feed::register(&connection).map_err(|error| failure(&error))?;
-    Ok(connection)
-}
-
-fn open_failure(error: &duckdb::Error, path: &Path) -> Failure {
-    let text = error.to_string();
-    if text.contains("Could not set lock") || text.contains("Conflicting lock") {
-        let holder =
-            text.split("Conflicting lock is held in ").nth(1).and_then(|rest| rest.split(". ").next()).unwrap_or("another process");
-        let message = format!("database `{}` is in use by {holder}", path.display());
-        let failure = Failure::new(FailureKind::Transient, "warehouse::locked", message);
-        return failure.help("one process at a time writes a DuckDB file: wait until the other one ends, or stop it");
-    }
-    let message = format!("cannot open database `{}`: {}", path.display(), text.lines().next().unwrap_or_default());
-    Failure::new(FailureKind::Permanent, "warehouse::cannot_open", message)
-        .help("check the path, its permissions, and that it is a DuckDB file")
 }
 
 #[async_trait]
@@ -213,7 +180,9 @@ impl Session for DuckdbSession {
         self.run(move |connection| {
             let mut statement = connection.prepare(&sql).map_err(|error| failure(&error))?;
             let mut rows = 0;
-            for batch in statement.query_arrow([]).map_err(|error| failure(&error))? {
+            // Streamed: the rows of a whole result would wait in memory.
+            for batch in statement.stream_arrow([]).map_err(|error| failure(&error))? {
+                let batch = batch.map_err(|error| failure(&error))?;
                 rows += batch.num_rows() as u64;
                 put(batch)?;
             }
@@ -295,14 +264,17 @@ fn plain(text: String) -> String {
 fn of_text(text: &str) -> Failure {
     let class = text.split(" Error: ").next().unwrap_or_default();
     // A commit or a checkpoint that does not fit is not told as an error of the disk. The words are those of the operating system.
-    let full = if matches!(class, "IO" | "TransactionContext" | "Transaction" | "FATAL") { Full::in_text(text) } else { None };
+    let is_of_disk = matches!(class, "IO" | "TransactionContext" | "Transaction" | "FATAL");
+    let full = if is_of_disk { Full::in_text(text) } else { None };
     let (kind, code) = match class {
         _ if full.is_some() => (FailureKind::Permanent, "warehouse::disk_full"),
+        _ if is_of_disk && is_forbidden(text) => (FailureKind::Permanent, "warehouse::permission"),
         "INTERRUPT" | "Interrupt" => (FailureKind::Cancelled, "warehouse::cancelled"),
         "Missing Extension" => (FailureKind::Permanent, "warehouse::extension"),
         "Constraint" | "TransactionContext" if text.contains("Duplicate key") || text.contains("duplicate key") => {
             (FailureKind::Permanent, "warehouse::duplicate_key")
         }
+        "TransactionContext" | "Transaction" if text.contains("read-only mode") => (FailureKind::Permanent, "warehouse::read_only"),
         "TransactionContext" if text.contains("within a transaction") => (FailureKind::Permanent, "warehouse::in_transaction"),
         "TransactionContext" | "Transaction" if text.contains("single attached database") => (FailureKind::Permanent, "warehouse::refused"),
         "TransactionContext" | "Transaction" => (FailureKind::Transient, "warehouse::conflict"),
@@ -327,9 +299,17 @@ fn of_text(text: &str) -> Failure {
         }
         "warehouse::out_of_memory" => failure.help("give the job more memory with `resources: { memory: 2GB }`"),
         "warehouse::disk_full" => failure.help(full.map(Full::help).unwrap_or_default()),
+        "warehouse::permission" => {
+            failure.help("give the user that runs errand the right to it; beside its database DuckDB also makes a file `.wal`")
+        }
         "warehouse::io" => failure.help("check the disk and the permissions beside the database file"),
         _ => failure,
     }
+}
+
+/// Whether the operating system refuses it, in whose words it says so.
+fn is_forbidden(text: &str) -> bool {
+    ["Permission denied", "Operation not permitted", "Read-only file system"].iter().any(|words| text.contains(words))
 }
 
 fn type_name(kind: ColumnType) -> String {
@@ -364,24 +344,6 @@ fn column_type(type_name: &str) -> Option<ColumnType> {
     })
 }
 
-fn scan_parquet(files: &[PathBuf]) -> String {
-    // A path is a pattern to DuckDB, and folders called `key=value` would become columns.
-    let literally = |c: char| if matches!(c, '[' | '*' | '?') { format!("[{c}]") } else { c.to_string() };
-    let literal = |file: &PathBuf| quote_text(&file.to_string_lossy().chars().map(literally).collect::<String>());
-    let list = files.iter().map(literal).collect::<Vec<_>>().join(", ");
-    format!("read_parquet([{list}], union_by_name = true, filename = true, file_row_number = true, hive_partitioning = false)")
-}
-
-fn write_file(query: &str, path: &Path, format: ExportFormat) -> String {
-    let options = match format {
-        ExportFormat::Csv => "FORMAT csv, HEADER true",
-        ExportFormat::Jsonl => "FORMAT json",
-        ExportFormat::Parquet => "FORMAT parquet, COMPRESSION zstd",
-    };
-    // The file is nobody's target yet, and its lock belongs to it: it is written itself, and not another that takes its name.
-    format!("COPY ({query}\n) TO {} ({options}, USE_TMP_FILE false)", quote_text(&path.to_string_lossy()))
-}
-
 #[cfg(test)]
 mod tests {
     use errand_model::failure::FailureKind;
@@ -406,6 +368,20 @@ mod tests {
         ] {
             assert_ne!(of_text(text).code, "warehouse::disk_full", "{text}");
         }
+    }
+
+    #[test]
+    fn a_file_that_may_not_be_written_is_permanent() {
+        for text in [
+            "TransactionContext Error: Failed to commit: Cannot open file \"/d/w.duckdb.wal\": Permission denied",
+            "IO Error: Cannot open file \"/d/w.duckdb.wal\": Read-only file system",
+        ] {
+            let failure = of_text(text);
+            assert_eq!((failure.kind, failure.code.as_str()), (FailureKind::Permanent, "warehouse::permission"), "{text}");
+            assert!(failure.help.is_some_and(|help| help.contains(".wal")), "{text}");
+        }
+        assert_eq!(of_text("Conversion Error: could not cast 'Permission denied'").code, "warehouse::value");
+        assert_eq!(of_text("TransactionContext Error: Conflict on update!").kind, FailureKind::Transient);
     }
 
     #[test]

@@ -47,6 +47,7 @@ pub(super) static CAPABILITIES: Capabilities = Capabilities {
     fence: Fence::Lock(fence),
     scan_parquet: None,
     write_file: None,
+    begin_reading: Some("BEGIN TRANSACTION READ ONLY"),
 };
 
 /// The schema of tables that name none, where the connection says nothing.

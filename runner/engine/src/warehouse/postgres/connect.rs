@@ -10,6 +10,7 @@ use errand_model::job::{Server, Tls};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
+use tokio::sync::OnceCell;
 use tokio_postgres::Config;
 use tokio_postgres::config::SslMode;
 use tokio_postgres_rustls::MakeRustlsConnect;
@@ -48,6 +49,8 @@ pub(in crate::warehouse) struct Pool {
     tls: MakeRustlsConnect,
     server: Server,
     schema: String,
+    /// Whether that schema is known to be there.
+    has_schema: OnceCell<()>,
     dialect: Dialect,
 }
 
@@ -74,7 +77,7 @@ impl Pool {
             .build()
             .map_err(|error| error::internal(format!("the pool of sessions: {error}")))?;
         let schema = server.schema.clone().unwrap_or_else(|| DEFAULT_SCHEMA.to_owned());
-        Ok(Self { pool, tls, server: server.clone(), schema, dialect })
+        Ok(Self { pool, tls, server: server.clone(), schema, has_schema: OnceCell::new(), dialect })
     }
 
     /// The schema of a table that names none.
@@ -90,7 +93,26 @@ impl Pool {
         };
         let mut link = Link::new(client, self.tls.clone(), self.dialect, self.schema.clone(), purpose);
         link.run_own(&settings(self.dialect, &self.schema, purpose)).await?;
+        self.has_schema.get_or_try_init(async || self.ensure_schema(&mut link).await).await?;
         Ok(link)
+    }
+
+    /// Makes the schema of tables that name none, where the connection names one and it is missing.
+    async fn ensure_schema(&self, link: &mut Link) -> Result<(), Failure> {
+        let known = format!("SELECT 1 FROM pg_catalog.pg_namespace WHERE nspname = {}", quote_text(&self.schema));
+        if self.schema == DEFAULT_SCHEMA || !link.query(&known, 1).await?.is_empty() {
+            return Ok(());
+        }
+        let create = format!("CREATE SCHEMA IF NOT EXISTS {}", quote_exact(&self.schema));
+        let made = match link.execute(&create).await {
+            // Another run made it at the same moment.
+            Err(failure) if failure.code == "warehouse::exists_already" => link.execute(&create).await,
+            made => made,
+        };
+        made.map(|_| ()).map_err(|failure| {
+            let message = format!("schema `{}` of the connection is missing, and cannot be made: {}", self.schema, failure.message);
+            Failure { message, ..failure }
+        })
     }
 }
 

@@ -131,6 +131,7 @@ fn kind_of(code: &str) -> (FailureKind, &'static str) {
         "57014" => (Cancelled, "warehouse::cancelled"),
         "53300" | "57P03" => (Transient, "warehouse::unreachable"),
         "57P01" | "57P02" | "57P04" | "57P05" | "25P03" | "25P04" | "40003" => (Transient, "warehouse::connection_lost"),
+        "25006" => (Permanent, "warehouse::read_only"),
         "53100" => (Permanent, "warehouse::disk_full"),
         "53200" => (Permanent, "warehouse::out_of_memory"),
         _ if code.starts_with("08") => (Transient, "warehouse::connection_lost"),
@@ -263,6 +264,7 @@ mod tests {
             ("28P01", FailureKind::Permanent, "warehouse::authentication"),
             ("53100", FailureKind::Permanent, "warehouse::disk_full"),
             ("53200", FailureKind::Permanent, "warehouse::out_of_memory"),
+            ("25006", FailureKind::Permanent, "warehouse::read_only"),
             ("25P02", FailureKind::Permanent, "warehouse::refused"),
             ("XX000", FailureKind::Permanent, "warehouse::refused"),
         ];

@@ -31,6 +31,7 @@ pub(in crate::warehouse) static CAPABILITIES: Capabilities = Capabilities {
     fence: Fence::Claim,
     scan_parquet: None,
     write_file: None,
+    begin_reading: None,
 };
 
 /// A cast alone would keep the wall clock of a `TIMESTAMP_TZ` and drop its offset. What has no zone is in that of the session, UTC.
