@@ -124,6 +124,11 @@ impl Attempt {
         }
     }
 
+    /// Ids of the other steps of the job.
+    fn other_steps(&self) -> Vec<String> {
+        self.run.request.job.steps.iter().filter(|step| step.id != self.step.id).map(|step| step.id.to_string()).collect()
+    }
+
     fn writer(&self) -> Writer {
         let request = &self.run.request;
         Writer {
@@ -275,13 +280,14 @@ impl Attempt {
 ///
 /// The failure of the step; everything it wrote is rolled back.
 pub async fn run(attempt: &mut Attempt) -> Result<Effect, Failure> {
-    match attempt.step.kind.clone() {
+    let result = match attempt.step.kind.clone() {
         StepKind::Sql(step) => sql::run(attempt, &step).await,
         StepKind::Ingest(step) => ingest::run(attempt, &step).await,
         StepKind::Check(step) => check::run(attempt, &step).await,
         StepKind::Export(step) => export::run(attempt, &step).await,
         StepKind::Command(step) => command::run(attempt, &step).await,
-    }
+    };
+    result.map_err(|failure| if failure.code.starts_with("warehouse::") { located(failure, None) } else { failure })
 }
 
 /// The statements of a rendered template, each with where it stands in the repository.
@@ -318,7 +324,7 @@ fn located(failure: Failure, place: Option<Place>) -> Failure {
     if failure.place.is_some() || failure.kind == FailureKind::Cancelled {
         return failure;
     }
-    let said = failure.message.split("\n\nLINE ").next().unwrap_or(&failure.message).trim().replace('\n', "; ");
+    let said = one_line(&failure.message);
     let Some(mut place) = place else { return Failure { message: said, ..failure } };
     let mut lines = failure.message.lines().skip_while(|line| !line.starts_with("LINE "));
     if let (Some(line), caret) = (lines.next(), lines.next()) {
@@ -329,6 +335,20 @@ fn located(failure: Failure, place: Option<Place>) -> Failure {
         place.column = caret.and_then(|at| at.checked_sub(shift)).map_or(0, |at| at as u64 + 1);
     }
     Failure { message: said, ..failure }.at(place)
+}
+
+/// What a warehouse says, in one line, without the text of the statement that it quotes.
+fn one_line(message: &str) -> String {
+    let mut said = String::new();
+    for line in message.split("\n\nLINE ").next().unwrap_or(message).lines() {
+        let line = line.trim().replace('\t', " ");
+        if !said.is_empty() && !line.is_empty() {
+            said.push_str(if said.ends_with(['.', '!', '?', ':', ';', ',']) { " " } else { "; " });
+        }
+        said.push_str(&line);
+    }
+    // DuckDB writes the names of tables before the second colon, or nothing.
+    said.replace("bindings: : ", "bindings: ")
 }
 
 #[cfg(test)]
@@ -345,7 +365,24 @@ mod tests {
         let failure = located(Failure::new(FailureKind::Permanent, "warehouse::binding", message), Some(place));
         assert_eq!(
             failure.to_string(),
-            "jobs/a/b.sql:11:3: Binder Error: Referenced column \"zzz\" not found in FROM clause!; Candidate bindings: \"a\""
+            "jobs/a/b.sql:11:3: Binder Error: Referenced column \"zzz\" not found in FROM clause! Candidate bindings: \"a\""
+        );
+    }
+
+    #[test]
+    fn what_a_warehouse_says_in_many_lines_is_one() {
+        let told = |message: &str| located(Failure::new(FailureKind::Permanent, "warehouse::binding", message), None).message;
+        assert_eq!(
+            told(
+                "Binder Error: Table \"a\" does not have a column named \"vv\"\n\nCandidate bindings: : \"v\"\n\nLINE 2:  a.vv\n         ^"
+            ),
+            "Binder Error: Table \"a\" does not have a column named \"vv\"; Candidate bindings: \"v\""
+        );
+        assert_eq!(
+            told(
+                "Binder Error: No function matches 'sum(VARCHAR)'.\n\tCandidate functions:\n\tsum(DECIMAL) -> DECIMAL\n\tsum(DOUBLE) -> DOUBLE\n"
+            ),
+            "Binder Error: No function matches 'sum(VARCHAR)'. Candidate functions: sum(DECIMAL) -> DECIMAL; sum(DOUBLE) -> DOUBLE"
         );
     }
 }

@@ -89,6 +89,36 @@ pub(crate) async fn rows_with_one_key_are_deduplicated_by_the_cursor(site: &Site
     assert_eq!(site.rows(ROWS), ["1|new|5", "2|same|5"]);
 }
 
+/// A late load of an earlier day: what the table has is newer, as new, or without a value.
+async fn late_load(site: &Site, mode: &str, expected: &[&str]) -> e2e::project::Run {
+    set_up(site, mode, "primary_key: [id]\n      cursor: { column: day }");
+    site.project.write("data/2026-01-06.csv", "id,name,day\n1,new,20\n2,same,20\n3,none,\n4,new,20\n5,none,\n");
+    site.project.write("data/2026-01-05.csv", "id,name,day\n1,old,19\n2,again,20\n3,some,1\n4,none,\n5,still,\n6,added,1\n");
+    let _ = site.project.run(DAYS[1]).ok();
+    let run = site.project.run(DAYS[0]).ok();
+    assert_eq!((run.how("load"), run.counts("load")), ("succeeded", [6, 4, 2, 0]));
+    assert_eq!(site.rows(ROWS), expected);
+    let again = site.project.run(DAYS[0]).ok();
+    assert_eq!((again.how("load"), again.counts("load")), ("already_done", [6, 4, 2, 0]));
+    assert_eq!(site.rows(ROWS), expected);
+    run
+}
+
+pub(crate) async fn merge_leaves_out_rows_that_are_older_by_the_cursor(site: &Site) {
+    let expected = ["1|new|20", "2|again|20", "3|some|1", "4|new|20", "5|still|NULL", "6|added|1"];
+    let run = late_load(site, "merge", &expected).await;
+    assert!(run.step("load")["warnings"].as_array().is_none_or(Vec::is_empty), "{}", run.step("load")["warnings"]);
+}
+
+pub(crate) async fn scd2_leaves_out_versions_that_are_older_by_the_cursor(site: &Site) {
+    let closed = ["2|again|20", "2|same|20", "3|none|NULL", "3|some|1", "4|new|20", "5|none|NULL", "5|still|NULL", "6|added|1"];
+    let run = late_load(site, "scd2", &[&["1|new|20"][..], &closed].concat()).await;
+    let valid = "SELECT id, name FROM t WHERE _errand_valid_to IS NULL ORDER BY id";
+    assert_eq!(site.rows(valid), ["1|new", "2|again", "3|some", "4|new", "5|still", "6|added"]);
+    let warnings = run.step("load")["warnings"].to_string();
+    assert!(warnings.contains("2 rows for `t` left out"), "{warnings}");
+}
+
 pub(crate) async fn a_key_that_is_null_is_a_key(site: &Site) {
     for (mode, name) in [("merge", "B"), ("delete_insert", "C")] {
         if mode == "merge" {

@@ -8,6 +8,7 @@
 
 mod cluster;
 mod connection;
+mod export;
 mod in_place;
 mod load;
 mod publish;
@@ -78,6 +79,8 @@ macro_rules! whole_contract {
                 delete_insert_is_idempotent_for_one_load_id
                 scd2_is_idempotent_for_one_load_id
                 rows_with_one_key_are_deduplicated_by_the_cursor
+                merge_leaves_out_rows_that_are_older_by_the_cursor
+                scd2_leaves_out_versions_that_are_older_by_the_cursor
                 a_key_that_is_null_is_a_key
                 evolve_adds_a_column
                 freeze_refuses_a_column
@@ -93,6 +96,7 @@ macro_rules! whole_contract {
                 rows_are_exported
                 freshness_compares_instants
             }
+            export { a_query_that_writes_is_not_exported }
             race {
                 of_two_writers_of_one_load_one_writes
                 the_slower_of_two_runners_is_fenced
@@ -108,6 +112,7 @@ macro_rules! whole_contract {
 
 whole_contract! { duckdb:
     session { says_that_a_key_is_there_already }
+    export { numbers_are_exported_as_they_are }
     race { two_runs_of_one_interval_load_once }
 }
 
@@ -116,7 +121,9 @@ whole_contract! { postgres:
         says_that_a_key_is_there_already
         says_that_a_right_is_missing
         a_lock_that_stays_taken_times_out
+        the_schema_of_the_connection_is_made
     }
+    export { numbers_are_exported_as_they_are }
     race {
         two_runs_of_one_interval_load_once
         a_run_waits_for_the_one_that_holds_the_interval

@@ -167,7 +167,7 @@ pub(crate) async fn loads_at_two_commits_keep_each_other_out(site: &Site) {
                 },
                 async {
                     assert_eq!(ledger::enter(&mut *two, &new, &b).await, Ok(None));
-                    ledger::refuse_second_append(&mut *two, &new).await
+                    ledger::refuse_second_append(&mut *two, &new, &[]).await
                 }
             );
             written.expect("committed");

@@ -153,7 +153,7 @@ fn who_misses_its_staging_table_looks_whether_another_runner_took_the_load() {
 /// The claim orders two runners of one interval, whichever commit they have; the one that is let in last looks once more.
 #[test]
 fn an_interval_that_another_commit_appended_meanwhile_is_not_appended_again() {
-    let other = Reply::rows(&[("RUN_ID", "text")], &[&[Some("other")]]);
+    let other = Reply::rows(&[("RUN_ID", "text"), ("STEP", "text")], &[&[Some("other"), Some("s")]]);
     let script = Script::new().once("WHERE job = ", Reply::rows(&[("X", "text")], &[])).on("WHERE job = ", other);
     let steps = BUILD.replace("table: t }", "table: t, mode: append }");
     let (server, project) = scene(script.then(fresh()), &steps);

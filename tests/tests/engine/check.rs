@@ -159,6 +159,56 @@ fn a_check_that_cannot_run_is_a_failure_of_its_own() {
 }
 
 #[test]
+fn a_check_that_cannot_run_is_named_with_its_place_and_the_others_run() {
+    let project = Project::new();
+    project.steps(
+        "
+  - id: look
+    check:
+      query: select 1 as id
+      expect:
+        - expression: nothing > 0
+        - unique: [id]
+        - { name: none is one, expression: id <> 1 }
+",
+    );
+    let run = project.run("2026-01-05").fails(17, "warehouse::binding");
+    assert_eq!(run.place(), "jobs/load/job.yaml:11:11");
+    assert!(run.message().starts_with("check expression(nothing > 0) cannot run: Binder Error: "), "{}", run.message());
+    assert!(!run.message().contains('\n'), "{}", run.message());
+    assert_eq!(checks(&run), ["expression(nothing > 0) false null", "unique(id) true 0", "none is one false 1"]);
+    project.write("jobs/load/none.sql", "select *\nfrom t where nothing");
+    project.steps(
+        "
+  - id: build
+    sql: { text: select 1 as id, materialize: { table: t }, checks: [{ sql: { file: none.sql } }] }
+",
+    );
+    let run = project.run("2026-01-05").fails(17, "warehouse::binding");
+    assert_eq!(run.place(), "jobs/load/none.sql:1:0");
+    assert!(run.message().starts_with("check sql(none.sql) cannot run: "), "{}", run.message());
+    assert!(project.tables().is_empty());
+}
+
+#[test]
+fn a_failed_check_says_what_did_not_run() {
+    let project = Project::new();
+    let help = |look: &str| {
+        project.steps(&format!("\n  - id: look\n{look}\n  - id: other\n    needs: []\n    sql: {{ text: select 1 }}\n"));
+        let run = project.run("2026-01-05");
+        assert_ne!(run.how("other"), "skipped");
+        run.attempt("look")["failure"]["help"].as_str().unwrap_or_default().to_owned()
+    };
+    let check = "    check: { query: select 1 as id, expect: [{ expression: id > 1 }] }";
+    assert_eq!(help(check), "steps that need this one did not run: mend the data or the check, then run again");
+    assert_eq!(help(&format!("    on_failure: warn\n{check}")), "mend the data or the check, then run again");
+    assert_eq!(
+        help("    sql: { text: select 1 as id, materialize: { table: t }, checks: [{ expression: id > 1 }] }"),
+        "steps that need this one did not run, and nothing that it builds was published: mend the data or the check, then run again"
+    );
+}
+
+#[test]
 fn checks_run_again_in_every_run() {
     let project = Project::new();
     project.write("data/limit.csv", "n\n1\n");

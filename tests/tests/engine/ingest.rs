@@ -163,6 +163,23 @@ fn append_knows_a_file_by_path_and_content() {
 }
 
 #[test]
+fn files_that_were_loaded_before_are_told_from_none() {
+    let project = Project::new();
+    project.steps(&load(&keys(&["mode: append"])));
+    let refused = |day: &str, expected: &str| {
+        let run = project.run(day).fails(13, "ingest::empty");
+        assert_eq!(run.message(), expected);
+    };
+    refused("2026-01-05", "no file to load matches `in/*.csv`");
+    project.write("data/in/a.csv", "id,name\n1,a\n");
+    let _ = project.run("2026-01-05").ok();
+    refused("2026-01-06", "1 file matches `in/*.csv`, and it was loaded before");
+    project.write("data/in/b.csv", "id,name\n2,b\n");
+    let _ = project.run("2026-01-06").ok();
+    refused("2026-01-07", "2 files match `in/*.csv`, and all were loaded before");
+}
+
+#[test]
 fn a_second_append_of_an_interval_under_a_changed_definition_is_refused() {
     let project = Project::new();
     project.write("data/in/a.csv", "id,name\n1,a\n");

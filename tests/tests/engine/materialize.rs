@@ -182,6 +182,25 @@ fn a_second_append_of_an_interval_under_a_changed_definition_is_refused() {
 }
 
 #[test]
+fn a_second_append_of_an_interval_by_a_step_with_another_id_is_refused() {
+    let project = Project::new();
+    let steps = |ids: &[&str]| {
+        let step = |id: &&str| format!("\n  - id: {id}\n    sql: {{ text: select 1 as a, materialize: {{ table: t, mode: append }} }}\n");
+        project.steps(&ids.iter().map(step).collect::<String>());
+    };
+    steps(&["old", "beside"]);
+    let _ = project.run("2026-01-05").ok();
+    assert_eq!(project.value("select count(*) from t"), "2", "two steps may append to one table");
+    steps(&["new", "beside"]);
+    let run = project.run("2026-01-05").fails(10, "ledger::second_append");
+    assert!(run.message().contains("run-1") && run.message().contains("as step `old`"), "{}", run.message());
+    assert_eq!(project.value("select count(*) from t"), "2");
+    let _ = project.run("2026-01-06").ok();
+    steps(&["old", "beside"]);
+    assert_eq!(project.run("2026-01-05").ok().how("old"), "already_done");
+}
+
+#[test]
 fn a_table_in_a_schema_and_new_columns_are_made() {
     let project = Project::new();
     for (day, query) in [("2026-01-05", "select 1 as id"), ("2026-01-06", "select 2 as id, 'x' as extra")] {

@@ -172,8 +172,10 @@ fn short_facts(report: &RunReport, style: Style) -> String {
     style.wrapped(0, &facts.join(", ")).lines().map(|line| format!("{}\n", style.paint(Tone::Faint, line))).collect()
 }
 
+/// Only a git repository has changes that no commit holds.
 fn commit(checkout: &CheckoutReport) -> &str {
-    checkout.commit.as_deref().unwrap_or("none, not a git repository")
+    let none = if checkout.uncommitted_changes { "none known" } else { "none, not a git repository" };
+    checkout.commit.as_deref().unwrap_or(none)
 }
 
 const fn changes(checkout: &CheckoutReport) -> &'static str {

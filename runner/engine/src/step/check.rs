@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use errand_model::document::step::CheckSeverity;
+use errand_model::document::step::{CheckSeverity, OnFailure};
 use errand_model::failure::{Failure, FailureKind};
 use errand_model::job::{CheckStep, Expectation, ExpectationKind, Subject, TableName};
 use errand_model::report::CheckReport;
 use errand_model::value::ColumnType;
 use jiff::tz::TimeZone;
 
-use super::{Attempt, Effect, single_query};
+use super::{Attempt, Effect, located, single_query};
 use crate::warehouse::publish::counted;
 use crate::warehouse::{Session, quote_exact};
 
@@ -32,7 +32,7 @@ async fn held(attempt: &mut Attempt, session: &mut dyn Session, step: &CheckStep
             format!("({}\n) AS subject", single_query(query, &rendered, session.capabilities().dialect)?.0)
         }
     };
-    let outcome = hold(attempt, session, &from, &step.expect).await?;
+    let outcome = hold(attempt, session, &from, &step.expect, true).await?;
     keep_failures(attempt, session, outcome.stored).await;
     outcome.failure.map_or_else(|| Ok(Effect::default()), Err)
 }
@@ -46,7 +46,7 @@ pub(super) async fn on_table(
     checks: &[Expectation],
 ) -> Result<Vec<Stored>, Failure> {
     let from = session.capabilities().quote_table(table);
-    let outcome = hold(attempt, session, &from, checks).await?;
+    let outcome = hold(attempt, session, &from, checks, false).await?;
     match outcome.failure {
         None => Ok(outcome.stored),
         Some(failure) => {
@@ -70,13 +70,31 @@ struct Checked {
     stored: Vec<Stored>,
 }
 
-/// Runs every check, so that one report names all that failed.
-async fn hold(attempt: &mut Attempt, session: &mut dyn Session, from: &str, checks: &[Expectation]) -> Result<Checked, Failure> {
+/// Runs every check, so that one report names all that failed. One that cannot run fails the step when all others ran; within a transaction at
+/// once, which may answer nothing more after an error.
+async fn hold(
+    attempt: &mut Attempt,
+    session: &mut dyn Session,
+    from: &str,
+    checks: &[Expectation],
+    is_by_itself: bool,
+) -> Result<Checked, Failure> {
     let mut out = Checked::default();
-    let mut broken = Vec::new();
+    let (mut broken, mut unable) = (Vec::new(), None);
     for check in checks {
         let stopwatch = attempt.run.request.clock.stopwatch();
-        let finding = evaluate(attempt, session, from, check).await?;
+        let finding = match evaluate(attempt, session, from, check).await {
+            Ok(finding) => finding,
+            Err(failure) if failure.kind.is_transient() || failure.kind == FailureKind::Cancelled => return Err(failure),
+            Err(failure) => {
+                let failure = cannot_run(attempt, check, failure);
+                if !is_by_itself {
+                    return Err(failure);
+                }
+                unable = unable.or(Some(failure));
+                continue;
+            }
+        };
         attempt.record_statement(&format!("check {}", check.name), None, &stopwatch, finding.failures);
         let passed = finding.message.is_none();
         let mut report = CheckReport {
@@ -100,15 +118,43 @@ async fn hold(attempt: &mut Attempt, session: &mut dyn Session, from: &str, chec
             }
         }
     }
-    if !broken.is_empty() {
-        let count = if broken.len() == 1 { "a check does not hold".to_owned() } else { format!("{} checks do not hold", broken.len()) };
-        let failure = Failure::new(FailureKind::CheckFailed, "check::failed", format!("{count}: {}", broken.join("; ")));
-        out.failure = Some(
-            failure
-                .help("nothing after this step ran, and nothing that it builds was published: mend the data or the check, then run again"),
-        );
-    }
+    out.failure = unable.or_else(|| failed(attempt, &broken, is_by_itself));
     Ok(out)
+}
+
+/// A check whose SQL fails is named, with where it stands.
+fn cannot_run(attempt: &mut Attempt, check: &Expectation, failure: Failure) -> Failure {
+    let failure = located(failure, None);
+    attempt.record.checks.push(CheckReport {
+        name: check.name.clone(),
+        passed: false,
+        severity: check.severity.to_string(),
+        failures: None,
+        message: Some(format!("cannot run: {}", failure.message)),
+        stored_in: None,
+    });
+    let message = format!("check {} cannot run: {}", check.name, failure.message);
+    let place = failure.place.clone().unwrap_or_else(|| check.place.clone());
+    Failure { message, place: Some(place), ..failure }
+}
+
+fn failed(attempt: &Attempt, broken: &[String], is_by_itself: bool) -> Option<Failure> {
+    let count = match broken.len() {
+        0 => return None,
+        1 => "a check does not hold".to_owned(),
+        count => format!("{count} checks do not hold"),
+    };
+    let mut so = Vec::new();
+    if attempt.step.on_failure == OnFailure::Fail {
+        so.push("steps that need this one did not run");
+    }
+    if !is_by_itself {
+        so.push("nothing that it builds was published");
+    }
+    let help = [so.join(", and "), "mend the data or the check, then run again".to_owned()];
+    let help = help.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(": ");
+    let message = format!("{count}: {}", broken.join("; "));
+    Some(Failure::new(FailureKind::CheckFailed, "check::failed", message).help(help))
 }
 
 /// What a check found: how many rows break it, the query for them, and words when it does not hold.

@@ -45,7 +45,7 @@ pub(super) async fn run(attempt: &mut Attempt, step: &IngestStep) -> Result<Effe
         return Ok(effect);
     }
     if step.publish.mode == Mode::Append {
-        ledger::refuse_second_append(session, &load).await?;
+        ledger::refuse_second_append(session, &load, &attempt.other_steps()).await?;
     }
     let capabilities = session.capabilities();
     let tally = Arc::new(Mutex::new(Tally::new(step)));
@@ -109,7 +109,7 @@ impl Ingest<'_> {
             if let Some(effect) = attempt.already(ledger::find(session, &self.load).await?) {
                 return Ok(effect);
             }
-            self.empty(attempt, &format!("no file to load matches `{pattern}`"))?;
+            self.empty(attempt, &unfound(attempt, &pattern))?;
             if self.step.on_empty != OnEmpty::Ok || self.step.publish.mode != Mode::Replace {
                 return self.nothing(attempt, session).await;
             }
@@ -428,6 +428,15 @@ impl Ingest<'_> {
         let effect = stage::publish(attempt, session, &stage).await?;
         session.sweep().await;
         Ok(Effect { bytes_read: self.carried, ..effect })
+    }
+}
+
+/// Why there is no file to load.
+fn unfound(attempt: &Attempt, pattern: &str) -> String {
+    match attempt.record.files.len() {
+        0 => format!("no file to load matches `{pattern}`"),
+        1 => format!("1 file matches `{pattern}`, and it was loaded before"),
+        count => format!("{count} files match `{pattern}`, and all were loaded before"),
     }
 }
 

@@ -120,7 +120,7 @@ async fn build_table(
         return Ok(effect);
     }
     if materialize.publish.mode == Mode::Append {
-        ledger::refuse_second_append(session, load).await?;
+        ledger::refuse_second_append(session, load, &attempt.other_steps()).await?;
     }
     let rendered = attempt.render_sql(&step.sql, session.capabilities())?;
     let (query, place) = single_query(&step.sql, &rendered, session.capabilities().dialect)?;

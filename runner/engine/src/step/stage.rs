@@ -12,8 +12,9 @@ use sha2::{Digest, Sha256};
 
 use super::ingest::Rejects;
 use super::{Attempt, Effect, check};
+use crate::report::figure;
 use crate::warehouse::ledger::{self, Done, Load, LoadedFile, Writer};
-use crate::warehouse::publish::{self, Staged, Way};
+use crate::warehouse::publish::{self, Published, Staged, Way};
 use crate::warehouse::{Fence, Session};
 
 /// Longest part of the target's name in that of a staging table, in bytes: names of Postgres have 63.
@@ -75,7 +76,7 @@ pub(super) async fn begin(
     match (session.capabilities().fence, mode) {
         (Fence::Claim, _) => attempt.has_claimed = true,
         // Whoever was waited for may have appended this interval at another commit.
-        (Fence::Lock(_) | Fence::Turn, Mode::Append) => ledger::refuse_second_append(session, load).await?,
+        (Fence::Lock(_) | Fence::Turn, Mode::Append) => ledger::refuse_second_append(session, load, &attempt.other_steps()).await?,
         (Fence::PrimaryKey | Fence::Lock(_) | Fence::Turn, _) => {}
     }
     if !session.capabilities().transactional_ddl {
@@ -127,7 +128,7 @@ pub(super) async fn publish(attempt: &mut Attempt, session: &mut dyn Session, st
     };
     ledger::begin(session).await?;
     let stopwatch = attempt.run.request.clock.stopwatch();
-    let written = publish::publish(session, &staged).await?;
+    let Published { written, older } = publish::publish(session, &staged).await?;
     attempt.record_statement(&format!("publish {} into {}", stage.publish.mode, stage.target), None, &stopwatch, Some(written));
     if let Some(rejects) = &stage.rejects {
         rejects.publish(attempt, session, keeps_rejects).await?;
@@ -149,13 +150,22 @@ pub(super) async fn publish(attempt: &mut Attempt, session: &mut dyn Session, st
         return Ok(effect);
     }
     if let (Fence::Claim, Mode::Append) = (session.capabilities().fence, stage.publish.mode) {
-        ledger::refuse_second_append(session, stage.load).await?;
+        ledger::refuse_second_append(session, stage.load, &attempt.other_steps()).await?;
     }
-    let rows = Rows { read: stage.read, written, deduplicated, rejected: stage.rejected };
+    warn_of_older(attempt, stage, older);
+    let rows = Rows { read: stage.read, written, deduplicated: deduplicated + older, rejected: stage.rejected };
     record(attempt, session, stage, rows).await?;
     attempt.commit(session, stage.connection, stage.load).await?;
     check::keep_failures(attempt, session, stored).await;
     Ok(Effect::of_rows(rows))
+}
+
+/// A version that is older than the valid one has no place in a history that is already told.
+fn warn_of_older(attempt: &mut Attempt, stage: &Stage<'_>, older: u64) {
+    if older > 0 && stage.publish.mode == Mode::Scd2 {
+        let rows = figure::plural(usize::try_from(older).unwrap_or(usize::MAX), "row");
+        attempt.record.warnings.push(format!("{rows} for `{}` left out: older than the version that is valid", stage.target));
+    }
 }
 
 /// Accounts for the rows and writes the ledger.

@@ -99,14 +99,15 @@ pub async fn ensure_schema(session: &mut dyn Session, schema: &str) -> Result<()
     Ok(())
 }
 
-/// Outside of a transaction, DDL that another runner sends at the same moment may conflict or meet its object half made; sent again it finds the
-/// object there. What the warehouse refuses for another reason it would refuse again.
+/// What a definition that another runner makes too may fail with.
+const RACES: [&str; 3] = ["warehouse::conflict", "warehouse::exists_already", "warehouse::duplicate_key"];
+
+/// Outside of a transaction, DDL that another runner sends at the same moment may conflict, meet its object half made, or find its name taken in
+/// the catalogue; sent again it finds the object there. What the warehouse refuses for another reason it would refuse again.
 async fn patiently(session: &mut dyn Session, sql: &str) -> Result<(), Failure> {
     for _ in 0..CONFLICTS {
         match session.execute(sql).await {
-            Err(failure) if matches!(failure.code.as_str(), "warehouse::conflict" | "warehouse::exists_already") => {
-                tokio::task::yield_now().await;
-            }
+            Err(failure) if RACES.contains(&failure.code.as_str()) => tokio::task::yield_now().await,
             result => return result.map(|_| ()),
         }
     }
@@ -349,27 +350,36 @@ pub async fn find(session: &mut dyn Session, load: &Load) -> Result<Option<Done>
     }))
 }
 
-/// Refuses to append a second time for one interval under another configuration: those rows would be doubled.
+/// Refuses to append a second time for one interval under another configuration: those rows would be doubled. A step that the job no longer
+/// has may be this one under the id that it had; `others` are those that it has beside this one.
 ///
 /// # Errors
 ///
 /// `Definition` when an earlier load of the same step, interval, target and inputs is there.
-pub async fn refuse_second_append(session: &mut dyn Session, load: &Load) -> Result<(), Failure> {
+pub async fn refuse_second_append(session: &mut dyn Session, load: &Load, others: &[String]) -> Result<(), Failure> {
     let capabilities = session.capabilities();
     let text = |text: &str| capabilities.text(text);
+    let others: Vec<String> = others.iter().map(|step| text(step)).collect();
+    let steps = if others.is_empty() { String::new() } else { format!(" AND step NOT IN ({})", others.join(", ")) };
     let sql = format!(
-        "SELECT run_id FROM _errand.ledger WHERE job = {} AND step = {} AND interval_start = {} AND interval_end = {} AND target = {} AND inputs = {}",
+        "SELECT run_id, step FROM _errand.ledger WHERE job = {} AND interval_start = {} AND interval_end = {} AND target = {} AND inputs = {}{steps}",
         text(&load.job),
-        text(&load.step),
         text(&load.interval.start.to_string()),
         text(&load.interval.end.to_string()),
         text(&load.target),
         text(&load.inputs)
     );
-    let Some(run) = session.query(&sql, 1).await?.into_iter().flatten().flatten().next() else { return Ok(()) };
-    let message = format!("run `{run}` already appended this interval to `{}`, with another configuration of the step", load.target);
+    let Some(row) = session.query(&sql, 1).await?.into_iter().next() else { return Ok(()) };
+    let mut values = row.into_iter().flatten();
+    let (run, step) = (values.next().unwrap_or_default(), values.next().unwrap_or_default());
+    let (how, back) = if step == load.step {
+        ("with another configuration of the step".to_owned(), String::new())
+    } else {
+        (format!("as step `{step}`, which the job no longer has"), format!("give the step the id `{step}` again; or "))
+    };
+    let message = format!("run `{run}` already appended this interval to `{}`, {how}", load.target);
     Err(Failure::new(FailureKind::Definition, "ledger::second_append", message).help(format!(
-        "use `mode: merge` or `delete_insert`; or delete the rows of run `{run}` from `{}` and its row from `_errand.ledger`, then run again",
+        "{back}use `mode: merge` or `delete_insert`; or delete the rows of run `{run}` from `{}` and its row from `_errand.ledger`, then run again",
         load.target
     )))
 }

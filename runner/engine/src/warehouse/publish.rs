@@ -94,19 +94,29 @@ impl Way {
     }
 }
 
+/// What became of the staged rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Published {
+    /// They are in the target.
+    pub written: u64,
+    /// They were left out: the target has a row of their key that is newer by the cursor.
+    pub older: u64,
+}
+
 /// Moves the staged rows into the target; says how many reached it. The staging table is gone where that belongs to the transaction.
 ///
 /// # Errors
 ///
 /// What the warehouse says.
-pub async fn publish(session: &mut dyn Session, staged: &Staged<'_>) -> Result<u64, Failure> {
+pub async fn publish(session: &mut dyn Session, staged: &Staged<'_>) -> Result<Published, Failure> {
     let count = count(session, staged.staging).await?;
+    let mut older = 0;
     let capabilities = session.capabilities();
     if staged.way == Way::Swap {
         session.execute(&format!("DROP TABLE {}", capabilities.quote_table(staged.target))).await?;
     }
     if staged.way == Way::Rows {
-        row::publish(session, staged).await?;
+        older = row::publish(session, staged).await?;
         if capabilities.transactional_ddl {
             session.execute(&format!("DROP TABLE {}", capabilities.quote_table(staged.staging))).await?;
         }
@@ -115,7 +125,7 @@ pub async fn publish(session: &mut dyn Session, staged: &Staged<'_>) -> Result<u
         let rename = format!("ALTER TABLE {} RENAME TO {name}", capabilities.quote_table(staged.staging));
         session.execute(&rename).await.map_err(raced)?;
     }
-    Ok(count)
+    Ok(Published { written: count.saturating_sub(older), older })
 }
 
 /// What was not there when it was looked for, and is there already, another load has made meanwhile: the next attempt finds it.

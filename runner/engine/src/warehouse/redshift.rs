@@ -50,6 +50,7 @@ pub(super) static CAPABILITIES: Capabilities = Capabilities {
     fence: Fence::Turn,
     scan_parquet: None,
     write_file: None,
+    begin_reading: None,
 };
 
 /// One database.

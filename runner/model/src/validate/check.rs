@@ -4,7 +4,9 @@ use super::ingest::{distinct, known_column};
 use super::{Cx, step};
 use crate::decode::Spanned;
 use crate::document::step::{CheckSeverity, ExpectationDocument, RowCountDocument};
+use crate::failure::Place;
 use crate::job::{Expectation, ExpectationKind};
+use crate::problem::line_and_column;
 use crate::template::Syntax;
 
 /// Checks a list of expectations. `columns`: the only ones the rows will have.
@@ -40,10 +42,19 @@ fn expectation(document: &Spanned<ExpectationDocument>, columns: Option<&[&str]>
     if let Some(store) = document.store_failures.as_ref().filter(|store| store.value && !has_rows) {
         cx.error("definition::conflict", "this check finds no rows to keep", "remove `store_failures`", &store.span);
     }
+    let place = if let ExpectationKind::Sql(sql) = &kind
+        && sql.file() != cx.file
+    {
+        Place { file: sql.file().to_owned(), line: sql.line() as u64, column: 0 }
+    } else {
+        let (line, column) = line_and_column(cx.text, document.span.start);
+        Place { file: cx.file.clone(), line: line as u64, column: column as u64 }
+    };
     Some(Expectation {
         name: document.name.as_ref().map_or_else(|| name(&kind), |name| name.value.clone()),
         severity: document.severity.as_ref().map_or(CheckSeverity::Error, |severity| severity.value),
         store_failures: document.store_failures.as_ref().is_some_and(|store| store.value),
+        place,
         kind,
     })
 }

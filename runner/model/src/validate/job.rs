@@ -10,9 +10,10 @@ use super::project::{retry_over, version};
 use super::{Cx, Files, MAX_STEPS, input, step, stray};
 use crate::decode::{Context, Decode, Spanned};
 use crate::document::job::{AlertDocument, AlertEvent, Catchup, Image, JobDocument, OnOverlap};
+use crate::document::step::StepDocument;
 use crate::interval::{Schedule, SchedulePart};
 use crate::job::{Alert, Concurrency, Job, Project, Resources, Retry, Sla, Step};
-use crate::problem::{Problem, Severity};
+use crate::problem::{Problem, Severity, line_and_column};
 use crate::template::{Scope, ScopeStep};
 use crate::value::Label;
 use crate::yaml::{self, Node, NodeKind};
@@ -219,7 +220,30 @@ fn steps(document: &JobDocument, root: &Node, timeout: Duration, cx: &mut Cx<'_>
         let node = nodes(root).and_then(|nodes| nodes.iter().find(|node| node.span == step.span));
         out.extend(step::step(step, node, needs, &job, cx));
     }
+    written_twice(steps, &graph, cx);
     Some(out)
+}
+
+/// Reports exports of one file that run in one run: the later one replaces what the other wrote. Of steps with a condition, on them or on what
+/// they need, one may be meant to run instead of the other.
+fn written_twice(steps: &[Spanned<StepDocument>], graph: &Graph, cx: &mut Cx<'_>) {
+    let mut written: Vec<(&Spanned<Label>, &Spanned<String>)> = Vec::new();
+    for (position, step) in steps.iter().enumerate() {
+        let to = step.export.as_ref().and_then(|export| export.to.as_ref());
+        let Some((connection, path)) = to.and_then(|to| to.connection.as_ref().zip(to.path.as_ref())) else { continue };
+        let has_condition = |step: &StepDocument| step.r#if.is_some();
+        if has_condition(step) || graph.before(position).into_iter().zip(steps).any(|(before, step)| before && has_condition(step)) {
+            continue;
+        }
+        match written.iter().find(|(other, same)| other.value == connection.value && same.value == path.value) {
+            Some((_, first)) => {
+                let line = line_and_column(cx.text, first.span.start).0;
+                let message = format!("the export on line {line} writes `{}` too", path.value);
+                cx.error("definition::conflict", message, "give one of them another path", &path.span);
+            }
+            None => written.push((connection, path)),
+        }
+    }
 }
 
 fn scope(document: &JobDocument) -> Scope {
@@ -239,7 +263,7 @@ fn scope(document: &JobDocument) -> Scope {
 }
 
 /// What later steps may read of a step: what a command declares, what every step that moves rows counts.
-fn outputs(step: &crate::document::step::StepDocument) -> Vec<String> {
+fn outputs(step: &StepDocument) -> Vec<String> {
     const COUNTS: [&str; 3] = ["rows_read", "rows_written", "rows_rejected"];
     let declared =
         step.command.iter().filter_map(|command| command.outputs.as_ref()).flat_map(|names| names.iter().map(|name| name.to_string()));

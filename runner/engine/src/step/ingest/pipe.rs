@@ -6,7 +6,7 @@ use errand_model::failure::{Failure, FailureKind};
 use errand_model::report::{FileReport, Rows};
 
 use super::super::{Attempt, Effect, stage};
-use super::{Ingest, blocking};
+use super::{Ingest, blocking, unfound};
 use crate::clock::Stopwatch;
 use crate::store::FileEntry;
 use crate::warehouse::ledger::{self, LoadedFile};
@@ -28,7 +28,7 @@ pub(super) async fn run(
     let patience = Patience::new(attempt);
     ingest.files = unseen(ingest, attempt, session, found).await?;
     if ingest.files.is_empty() {
-        ingest.empty(attempt, &format!("no file to load matches `{pattern}`"))?;
+        ingest.empty(attempt, &unfound(attempt, pattern))?;
         return ingest.nothing(attempt, session).await;
     }
     let count = ingest.files.len();

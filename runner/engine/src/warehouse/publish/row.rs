@@ -5,7 +5,7 @@
 use errand_model::document::step::Mode;
 use errand_model::failure::Failure;
 
-use super::{Staged, VALID_FROM, VALID_TO, data, find, named};
+use super::{Staged, VALID_FROM, VALID_TO, counted, data, find, named};
 use crate::warehouse::{Session, TableColumn, quote_exact};
 
 /// The name of the staging table in statements.
@@ -21,18 +21,25 @@ struct Tables {
     same: String,
     /// Some data differ.
     changed: String,
+    /// The row of the target is newer than the staged one; none where no cursor orders them.
+    newer: Option<String>,
 }
 
-pub(super) async fn publish(session: &mut dyn Session, staged: &Staged<'_>) -> Result<(), Failure> {
+/// Publishes the staged rows; says how many were left out because the target has a newer row of their key.
+pub(super) async fn publish(session: &mut dyn Session, staged: &Staged<'_>) -> Result<u64, Failure> {
     let capabilities = session.capabilities();
     if let (Some(lock_table), true) = (capabilities.lock_table, staged.publish.mode != Mode::Append) {
         session.execute(&lock_table(&capabilities.quote_table(staged.target))).await?;
     }
     let tables = Tables::of(session, staged).await?;
+    let older = match tables.count_older(staged) {
+        Some(sql) => counted(session, &sql).await?,
+        None => 0,
+    };
     for statement in statements(session, staged, &tables) {
         session.execute(&statement).await?;
     }
-    Ok(())
+    Ok(older)
 }
 
 impl Tables {
@@ -50,8 +57,9 @@ impl Tables {
             format!("NOT ({})", (capabilities.null_safe_equal)(&format!("{target}.{kept}"), &format!("{S}.{staged_column}")))
         };
         let changed = data(&columns, staged.metadata).map(distinct).collect::<Vec<_>>().join(" OR ");
+        let newer = newer(staged, &target, &columns, &known);
         let columns = columns.iter().map(|column| (quote_exact(&column.name), in_target(&known, column))).collect();
-        Ok(Self { target, staging, columns, same, changed })
+        Ok(Self { target, staging, columns, same, changed, newer })
     }
 
     fn in_staging(&self, before: &str) -> String {
@@ -69,6 +77,19 @@ impl Tables {
     fn insert(&self) -> String {
         format!("INSERT INTO {} ({}) SELECT {} FROM {}", self.target, self.in_target(), self.in_staging(""), self.staging)
     }
+}
+
+/// Whether the row of the target is newer than the staged one, by the cursor: any value is newer than NULL. A staged value is compared as the
+/// target would keep it.
+fn newer(staged: &Staged<'_>, target: &str, columns: &[TableColumn], known: &[TableColumn]) -> Option<String> {
+    if !matches!(staged.publish.mode, Mode::Merge | Mode::Scd2) {
+        return None;
+    }
+    let column = find(columns, staged.publish.cursor.as_ref()?)?;
+    let kept = find(known, &column.name)?;
+    let (old, new) = (format!("{target}.{}", quote_exact(&kept.name)), format!("{S}.{}", quote_exact(&column.name)));
+    let new = if kept.type_name == column.type_name { new } else { format!("CAST({new} AS {})", kept.type_name) };
+    Some(format!("{old} IS NOT NULL AND ({new} IS NULL OR {new} < {old})"))
 }
 
 /// The column of the target that a staged column goes to.
@@ -110,20 +131,21 @@ fn statements(session: &dyn Session, staged: &Staged<'_>, tables: &Tables) -> Ve
                 Some(partition) => vec![partition.clone()],
                 None => staged.publish.primary_key.clone(),
             };
-            let keys = tables.keys(&key);
+            let keys = tables.keys(&key).join(", ");
             vec![format!("DELETE FROM {target} USING (SELECT DISTINCT {keys} FROM {staging}) AS {S} WHERE {same}"), tables.insert()]
         }
         Mode::Merge if session.capabilities().merge => {
             vec![format!(
-                "MERGE INTO {target} USING {staging} AS {S} ON {same} WHEN MATCHED THEN UPDATE SET {} \
+                "MERGE INTO {target} USING {staging} AS {S} ON {same} WHEN MATCHED{} THEN UPDATE SET {} \
                  WHEN NOT MATCHED THEN INSERT ({}) VALUES ({})",
+                tables.unless_newer(),
                 tables.set(),
                 tables.in_target(),
                 tables.in_staging(&format!("{S}."))
             )]
         }
         Mode::Merge => {
-            let update = format!("UPDATE {target} SET {} FROM {staging} AS {S} WHERE {same}", tables.set());
+            let update = format!("UPDATE {target} SET {} FROM {staging} AS {S} WHERE {same}{}", tables.set(), tables.unless_newer());
             vec![update, tables.insert_missing()]
         }
         Mode::Scd2 => versions(staged, tables),
@@ -131,11 +153,25 @@ fn statements(session: &dyn Session, staged: &Staged<'_>, tables: &Tables) -> Ve
 }
 
 impl Tables {
-    fn keys(&self, key: &[String]) -> String {
+    fn keys(&self, key: &[String]) -> Vec<String> {
         let staged = |name: &String| {
             self.columns.iter().find(|(_, kept)| kept.trim_matches('"').eq_ignore_ascii_case(name)).map(|(staged, _)| staged.clone())
         };
-        key.iter().filter_map(staged).collect::<Vec<_>>().join(", ")
+        key.iter().filter_map(staged).collect()
+    }
+
+    /// A further condition of what changes rows of the target.
+    fn unless_newer(&self) -> String {
+        self.newer.as_ref().map_or_else(String::new, |newer| format!(" AND NOT ({newer})"))
+    }
+
+    /// Counts the staged rows that are older than the row of their key, of which there is one.
+    fn count_older(&self, staged: &Staged<'_>) -> Option<String> {
+        let (Self { target, staging, same, .. }, newer) = (self, self.newer.as_ref()?);
+        let valid = if staged.publish.mode == Mode::Scd2 { valid(target) } else { String::new() };
+        let keys: Vec<String> = self.keys(&staged.publish.primary_key).iter().map(|key| format!("{S}.{key}")).collect();
+        let older = format!("SELECT DISTINCT {} FROM {staging} AS {S} JOIN {target} ON {valid}{same} AND {newer}", keys.join(", "));
+        Some(format!("SELECT count(*) FROM ({older}) AS older"))
     }
 
     /// Inserts the staged rows whose key no row of the target has.
@@ -148,12 +184,18 @@ impl Tables {
     }
 }
 
+/// The beginning of a condition: this row of the target is a version that is valid.
+fn valid(target: &str) -> String {
+    format!("{target}.{VALID_TO} IS NULL AND ")
+}
+
 /// Closes versions whose data changed or whose key is gone, then adds the new versions. With a cursor the staged rows are a part of
-/// the source, so that a missing key says nothing.
+/// the source, so that a missing key says nothing, and one that is older than the version that is valid closes nothing.
 fn versions(staged: &Staged<'_>, tables: &Tables) -> Vec<String> {
     let (Tables { target, staging, same, changed, .. }, now) = (tables, &staged.now);
-    let valid = format!("{target}.{VALID_TO} IS NULL AND ");
-    let mut statements = vec![format!("UPDATE {target} SET {VALID_TO} = {now} FROM {staging} AS {S} WHERE {valid}{same} AND ({changed})")];
+    let (valid, unless_newer) = (valid(target), tables.unless_newer());
+    let mut statements =
+        vec![format!("UPDATE {target} SET {VALID_TO} = {now} FROM {staging} AS {S} WHERE {valid}{same} AND ({changed}){unless_newer}")];
     if staged.publish.cursor.is_none() {
         statements
             .push(format!("UPDATE {target} SET {VALID_TO} = {now} WHERE {valid}NOT EXISTS (SELECT 1 FROM {staging} AS {S} WHERE {same})"));

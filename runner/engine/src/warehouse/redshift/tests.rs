@@ -171,6 +171,50 @@ async fn versions_are_closed_and_opened() {
     "#);
 }
 
+/// What a load with a cursor sends once its columns are there. The target keeps the cursor as a moment.
+async fn published_by_cursor(mode: Mode) -> String {
+    let publish = Publish { mode, primary_key: vec!["id".to_owned()], partition: None, cursor: Some("day".to_owned()) };
+    let (staging, target) = (table("orders__errand_1"), table("orders"));
+    let staged = Staged {
+        staging: &staging,
+        target: &target,
+        publish: &publish,
+        way: Way::Rows,
+        metadata: &[],
+        now: CAPABILITIES.moment("2026-01-05 00:00:00"),
+    };
+    let session = Recorder::default().table("orders__errand_1", &[COLUMNS[0], COLUMNS[2]]);
+    let session = session.table("orders", &[COLUMNS[0], ("day", ColumnType::Timestamp)]);
+    let mut session = session.answers("count(*) - count(", &["0"]).answers("DISTINCT", &["1"]).answers("SELECT count(*)", &["3"]);
+    let published = publish::publish(&mut session, &staged).await.expect("published");
+    assert_eq!((published.written, published.older), (2, 1));
+    session.text()
+}
+
+#[tokio::test]
+async fn merging_by_a_cursor_leaves_newer_rows_as_they_are() {
+    insta::assert_snapshot!(published_by_cursor(Mode::Merge).await, @r#"
+    SELECT count(*) FROM "raw"."orders__errand_1";
+    SELECT count(*) - count("id") FROM "raw"."orders__errand_1";
+    SELECT count(*) FROM (SELECT DISTINCT _errand_s."id" FROM "raw"."orders__errand_1" AS _errand_s JOIN "raw"."orders" ON "raw"."orders"."id" = _errand_s."id" AND "raw"."orders"."day" IS NOT NULL AND (CAST(_errand_s."day" AS timestamp) IS NULL OR CAST(_errand_s."day" AS timestamp) < "raw"."orders"."day")) AS older;
+    UPDATE "raw"."orders" SET "id" = _errand_s."id", "day" = _errand_s."day" FROM "raw"."orders__errand_1" AS _errand_s WHERE "raw"."orders"."id" = _errand_s."id" AND NOT ("raw"."orders"."day" IS NOT NULL AND (CAST(_errand_s."day" AS timestamp) IS NULL OR CAST(_errand_s."day" AS timestamp) < "raw"."orders"."day"));
+    INSERT INTO "raw"."orders" ("id", "day") SELECT _errand_s."id", _errand_s."day" FROM "raw"."orders__errand_1" AS _errand_s WHERE NOT EXISTS (SELECT 1 FROM "raw"."orders" WHERE "raw"."orders"."id" = _errand_s."id");
+    DROP TABLE "raw"."orders__errand_1"
+    "#);
+}
+
+#[tokio::test]
+async fn versions_that_are_newer_by_a_cursor_stay_open() {
+    insta::assert_snapshot!(published_by_cursor(Mode::Scd2).await, @r#"
+    SELECT count(*) FROM "raw"."orders__errand_1";
+    SELECT count(*) - count("id") FROM "raw"."orders__errand_1";
+    SELECT count(*) FROM (SELECT DISTINCT _errand_s."id" FROM "raw"."orders__errand_1" AS _errand_s JOIN "raw"."orders" ON "raw"."orders"._errand_valid_to IS NULL AND "raw"."orders"."id" = _errand_s."id" AND "raw"."orders"."day" IS NOT NULL AND (CAST(_errand_s."day" AS timestamp) IS NULL OR CAST(_errand_s."day" AS timestamp) < "raw"."orders"."day")) AS older;
+    UPDATE "raw"."orders" SET _errand_valid_to = CAST('2026-01-05 00:00:00' AS TIMESTAMP) FROM "raw"."orders__errand_1" AS _errand_s WHERE "raw"."orders"._errand_valid_to IS NULL AND "raw"."orders"."id" = _errand_s."id" AND (NOT (("raw"."orders"."id" = _errand_s."id" OR ("raw"."orders"."id" IS NULL AND _errand_s."id" IS NULL))) OR NOT (("raw"."orders"."day" = _errand_s."day" OR ("raw"."orders"."day" IS NULL AND _errand_s."day" IS NULL)))) AND NOT ("raw"."orders"."day" IS NOT NULL AND (CAST(_errand_s."day" AS timestamp) IS NULL OR CAST(_errand_s."day" AS timestamp) < "raw"."orders"."day"));
+    INSERT INTO "raw"."orders" ("id", "day", _errand_valid_from, _errand_valid_to) SELECT _errand_s."id", _errand_s."day", CAST('2026-01-05 00:00:00' AS TIMESTAMP), NULL FROM "raw"."orders__errand_1" AS _errand_s WHERE NOT EXISTS (SELECT 1 FROM "raw"."orders" WHERE "raw"."orders"._errand_valid_to IS NULL AND "raw"."orders"."id" = _errand_s."id");
+    DROP TABLE "raw"."orders__errand_1"
+    "#);
+}
+
 #[tokio::test]
 async fn duplicates_are_left_out_by_a_table_made_anew() {
     let publish = Publish { mode: Mode::Merge, primary_key: vec!["id".to_owned()], partition: None, cursor: Some("day".to_owned()) };
