@@ -305,8 +305,8 @@ fn a_database_that_is_read_only() {
     database.execute(&format!("ALTER DATABASE {} SET default_transaction_read_only = on", database.name()));
     scene.fails(
         "\
-17 Errand.Permanent warehouse::refused
-error connection `warehouse`: cannot execute CREATE SCHEMA in a read-only transaction [25006]  step=load attempt=1 code=warehouse::refused
+17 Errand.Permanent warehouse::read_only
+error connection `warehouse`: cannot execute CREATE SCHEMA in a read-only transaction [25006]  step=load attempt=1 code=warehouse::read_only
 help: the server is a standby or read-only: connect to the primary
 ",
     );
