@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use e2e::receiver::Answer;
-use e2e::site::{ABSENT_SECRET, Job, seen};
+use e2e::site::{ABSENT_SECRET, DAY, Job, seen};
 
 use crate::outcome::{assert_loaded, assert_nothing_loaded, assert_quiet, assert_told};
 use crate::site;
@@ -33,7 +33,9 @@ pub(crate) fn jobs() -> Vec<Job> {
 #[test]
 fn a_job_that_asks_for_python_runs_in_the_image_with_python() {
     let site = site();
-    let ended = site.ran(&site.order("in_python"));
+    let started = site.errand(&["start", "in_python", "--interval", DAY]).expect_code(0).stdout;
+    let ended = site.ended(started.trim());
+    assert!(ended.input["task_definition"].as_str().is_some_and(|family| family.contains("-python-")), "{ended:#?}");
     assert_quiet(&site, &ended, "succeeded");
     assert_loaded(&site, "in_python");
     let report = site.state(&format!("runs/{}.json", ended.id)).expect("a report");
